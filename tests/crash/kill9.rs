@@ -215,8 +215,11 @@ fn survives_moves(options: Options, cycles: u32) {
     let mut done = 0;
     for _ in 0..cycles {
         for _ in 0..choices.between(1, 6) {
-            // Partitions are put into the first slots, one in each.
-            done += u32::from(moves::move_slot(&broker, choices.between(0, 6), choices.between(0, 2)));
+            // Partitions are put into the first slots, one in each. A slot that is on that core already takes the other
+            // one, so that every request moves something while there are two.
+            let (slot, core) = (choices.between(0, 6), choices.between(0, 2));
+            let moved = moves::move_slot(&broker, slot, core) || moves::move_slot(&broker, slot, 1 - core);
+            done += u32::from(moved);
             std::thread::sleep(choices.millis(0, 60));
         }
         let (slot, core) = (choices.between(0, 6), choices.between(0, 2));
