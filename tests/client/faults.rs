@@ -284,10 +284,10 @@ fn a_topic_that_nobody_knows_fails_after_max_block() {
         else {
             return;
         };
-        let producer = Producer::new(settings(target.bootstrap(), &[("max.block.ms", "300")])).unwrap();
+        let producer = Producer::new(settings(target.bootstrap(), &[("max.block.ms", "1000")])).unwrap();
         let started = std::time::Instant::now();
         let error = producer.send(ProducerRecord::to("nowhere").value(b"v")).await.unwrap_err();
-        assert!(started.elapsed() >= Duration::from_millis(290), "{:?}", started.elapsed());
+        assert!(started.elapsed() >= Duration::from_millis(990), "{:?}", started.elapsed());
         let ClientError::Retriable(Retriable::TimedOut { what: Waited::Topic(topic), last, .. }) = error
         else {
             panic!("{error:?}")
@@ -298,7 +298,7 @@ fn a_topic_that_nobody_knows_fails_after_max_block() {
         let started = std::time::Instant::now();
         let error = producer.send(ProducerRecord::to("no where").value(b"v")).await.unwrap_err();
         assert_eq!(error.error_code(), Some(ErrorCode::InvalidTopicException));
-        assert!(started.elapsed() < Duration::from_millis(250));
+        assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
         producer.close(PATIENCE).await.unwrap();
         target.finish();
     });
@@ -352,7 +352,7 @@ fn a_broker_that_is_never_there_fails_every_record_in_time() {
         let target = Target::start();
         let topic = target.topic(1).await;
         let proxy = Proxy::pass(target.bootstrap()).await;
-        let pairs = with(&[("request.timeout.ms", "200"), ("delivery.timeout.ms", "600")]);
+        let pairs = with(&[("request.timeout.ms", "500"), ("delivery.timeout.ms", "1500")]);
         let producer = Producer::new(settings(&proxy.bootstrap(), &pairs)).unwrap();
         producer.send(ProducerRecord::to(&topic).value(b"v")).await.unwrap();
         // Nothing goes on, neither new records nor those on the way.
@@ -368,7 +368,7 @@ fn a_broker_that_is_never_there_fails_every_record_in_time() {
                 matches!(error, ClientError::Retriable(Retriable::TimedOut { what: Waited::Delivery, .. }));
             assert!(timed_out, "{error:?}");
         }
-        assert!((550..3000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+        assert!((1400..10_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
         // What was given up and what comes after it do not get into each other's way.
         proxy.pause(false);
         let mut last = 0;

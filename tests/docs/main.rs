@@ -60,6 +60,7 @@ fn paths_that_the_papers_name_are_there() {
         "tuning/memory/README.md",
         "tuning/files/README.md",
         "tuning/io_uring/README.md",
+        "tuning/priority/README.md",
     ] {
         let text = std::fs::read_to_string(root.join(paper)).expect("the paper is there");
         let folder = Path::new(paper).parent().expect("a file is in a folder");
