@@ -25,7 +25,9 @@ use corelog::metrics::{AskShard, ShardMetrics};
 use corelog::model::{NodeId, ShardId, Uuid};
 use corelog::net::Entrance;
 use corelog::partition::DirectorySet;
-use corelog::reactor::{Doorbells, ExternalWaker, Ring, RingOptions, StdFiles, check_port_free, wall};
+use corelog::reactor::{
+    Doorbells, ExternalWaker, Ring, RingOptions, StdFiles, check_port_free, run_before_workers, wall,
+};
 use corelog::shard::{self, BootError, BootInput, BootStep, Command, ShardEvent, recover_metadata};
 use corelog::trace::{self, Level, LogLine, Logger, Recovered, RecoveryProgress};
 
@@ -212,6 +214,7 @@ enum StartReport {
 struct ShardStart {
     shard: ShardId,
     placement: Placement,
+    nice: i32,
     ring: RingOptions,
     doorbells: Arc<Doorbells>,
     mailboxes: Mailboxes,
@@ -394,6 +397,7 @@ fn prepare(
         let start = ShardStart {
             shard,
             placement: *placement,
+            nice: config.shard_nice,
             ring: RingOptions {
                 sockets_max: limits.shard_connections,
                 listeners_max: addresses.of_shard(shard).len() as u32,
@@ -542,6 +546,7 @@ fn shard_thread(start: ShardStart, failed: &std::sync::atomic::AtomicBool) {
     let ShardStart {
         shard: id,
         placement,
+        nice,
         ring,
         doorbells,
         mut mailboxes,
@@ -561,6 +566,22 @@ fn shard_thread(start: ShardStart, failed: &std::sync::atomic::AtomicBool) {
     };
     if let Err(error) = host::pin(placement) {
         return fail(StartError::Host(error));
+    }
+    if let Err(error) = run_before_workers(nice)
+        && id == ShardId(0)
+    {
+        logger.log(
+            LogLine::new(
+                Level::Info,
+                "host",
+                "small requests may wait for large writes: the shards keep the priority of the process",
+            )
+            .with("cause", error.to_string())
+            .with(
+                "remedy",
+                "run tuning/priority/apply as root, or set LimitNICE in the unit, or shard.nice=0",
+            ),
+        );
     }
     let ring_bytes = boot.limits.shard_ring_bytes * u64::from(boot.shard_count);
     let mut io = match Ring::new(id, ring, doorbells) {

@@ -1,4 +1,4 @@
-# What memory/ and files/ share: one drop-in file of /etc/security/limits.d each. Sourced, not run.
+# What memory/, files/ and priority/ share: one drop-in file of /etc/security/limits.d each. Sourced, not run.
 
 need_root() {
     if [ "$(id -u)" != 0 ]; then

@@ -105,6 +105,8 @@ pub struct Config {
     pub balancer_interval_ms: u64,
     pub balancer_threshold_percent: u32,
 
+    /// Of a shard's thread; 0: that of the process.
+    pub shard_nice: i32,
     pub tail_cache_bytes: u64,
     pub journal_bypass_bytes: u64,
     pub journal_memory_bytes: u64,
@@ -445,6 +447,7 @@ impl Config {
             balancer_threshold_percent: rows.count("balancer.threshold.percent"),
             balancer_interval_ms: rows.count("balancer.interval.ms"),
             slow_request_us: rows.count("slow.request.us"),
+            shard_nice: rows.count("shard.nice"),
             tail_cache_bytes: rows.count("shard.tail.cache.bytes"),
             journal_bypass_bytes: rows.count("journal.bypass.bytes"),
             journal_memory_bytes: rows.count("journal.memory.bytes"),

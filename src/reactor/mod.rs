@@ -15,6 +15,7 @@ mod helper;
 mod inflight;
 mod listen;
 mod mapping;
+mod priority;
 mod probe;
 mod provided;
 mod ring;
@@ -31,6 +32,7 @@ pub use door::{
 };
 pub use doorbell::{Doorbells, ExternalWaker};
 pub use listen::check_port_free;
+pub use priority::run_before_workers;
 pub use probe::{HostFacts, ProbeError, probe};
 pub use ring::{Ring, RingCounters, RingOptions};
 pub use std_files::StdFiles;
