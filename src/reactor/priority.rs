@@ -2,8 +2,8 @@
 //!
 //! What io_uring cannot start at once (a write through the page cache, a flush) it gives to kernel workers, which are made
 //! by the ring's thread, share its CPU and inherit its priority. Eight of them that copy a megabyte each leave the shard a
-//! ninth of its core, and a small request waits for all of them. So the shard runs at a better nice value and its workers,
-//! like all that its thread makes, at that of the process.
+//! ninth of its core, and a small request waits for all of them. So the shard runs at a better nice value, and its workers at 0,
+//! like all that its thread makes.
 
 #![allow(unsafe_code)]
 
