@@ -25,8 +25,9 @@ use crate::buffer::spare_slices;
 use crate::model::{LeaderEpoch, Monotonic, Offset, Position};
 use crate::reactor::{Io, Operation};
 
-/// A log with this much in memory writes it to its segment: larger writes cost less each, and memory is bounded.
-const STORE_BYTES_MIN: usize = 256 * 1024;
+/// A log with this much in memory writes it to its segment: larger writes cost less each, smaller ones take the core for a
+/// shorter time. Twice as much doubles p99 of 256 partitions; half as much costs some requests a second under `fsync`.
+const STORE_BYTES_MIN: usize = 128 * 1024;
 
 /// So much goes on to the device at once: left to the flush of a checkpoint, all that was stored since the last one would
 /// stand before the commits' own flushes.

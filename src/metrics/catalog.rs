@@ -74,6 +74,7 @@ scalars! {
         ReadErrors = "corelog_read_errors_total", "Reads of segments that the disk refused; a second file of a data directory takes it offline.";
         Rounds = "corelog_rounds_total", "Rounds of the loop.";
         RingEnters = "corelog_ring_enters_total", "System calls that handed operations to the ring, or waited for their ends.";
+        GaveWay = "corelog_gave_way_total", "Rounds after which a shard let the kernel's workers have its core: stores of a mapped journal were behind.";
         MeshMessages = "corelog_mesh_messages_total", "Messages received from other shards.";
         CopiedBytes = "corelog_copied_bytes_total", "Bytes of records copied in memory on their way from the socket to the log.";
         JournalGroups = "corelog_journal_groups_total", "Groups written to journals, each with one flush.";

@@ -26,8 +26,9 @@ use crate::reactor::{File, Files, Io, Outcome, Room, Token};
 /// Kind of token for groups; the number is the directory and the low bits of the group's sequence.
 pub(super) const OWN_GROUP: u64 = 2;
 
-/// Writes of journaled bytes to segments that run at a time: more of them delay the commits that share disk and core.
-const STORES_MAX: usize = 4;
+/// Writes of journaled bytes to segments that run at a time: more of them delay the commits that share disk and core, fewer
+/// leave the workers idle when the shard gives way to them.
+const STORES_MAX: usize = 3;
 
 /// So many files are flushed one by one, all at the same time; more by one `syncfs`, which is 15 to 32 times cheaper than
 /// as many fdatasyncs from 256 files on (measured on ext4 and XFS).
@@ -135,6 +136,10 @@ impl JournalSeat {
             mapped.set_blocked(is_full.then_some(JournalWait::Memory));
         }
         Journals { journal: &mut self.journal, mapped }
+    }
+
+    pub fn is_storing(&self) -> bool {
+        self.stores_in_flight > 0
     }
 
     pub fn runs_checkpoint(&self) -> bool {

@@ -18,6 +18,9 @@ use crate::model::Offset;
 /// A bug that the tests must catch: a checkpoint releases groups whose bytes are not in the segments.
 const PLANTED_NOT_STORED: bool = cfg!(corelog_planted = "106");
 
+/// Stores are behind from this part of the ring on. Early: the rest is what a burst may bring before anybody waits.
+const BEHIND_PART: u64 = 8;
+
 /// A mapped journal and its checkpoint.
 pub(super) struct MappedSeat {
     pub journal: MappedJournal,
@@ -44,6 +47,11 @@ impl MappedSeat {
         self.waiting.retain(|(waiting, _)| *waiting != index);
     }
 
+    /// So much waits for its segment that the shard had better let it be written.
+    fn is_behind(&self) -> bool {
+        self.journal.used_bytes() * BEHIND_PART > self.journal.capacity_bytes()
+    }
+
     pub fn give_up(&mut self) {
         self.journal.give_up();
         self.releases_below = None;
@@ -67,6 +75,14 @@ impl PartitionSet {
             numbers.capacity_bytes += seat.journal.capacity_bytes();
         }
         numbers
+    }
+
+    /// Stores are in flight, and a mapped journal fills up meanwhile. The other journals need no such care: their shard waits
+    /// for the device often enough.
+    pub fn stores_are_behind(&self) -> bool {
+        let is_behind =
+            |seat: &JournalSeat| seat.is_storing() && seat.mapped.as_ref().is_some_and(MappedSeat::is_behind);
+        self.journals.values().any(is_behind)
     }
 
     /// Calls `act` for each directory with a mapped journal that serves; without a list of them: this runs in every round.

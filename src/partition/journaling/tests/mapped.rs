@@ -163,3 +163,22 @@ fn a_store_that_fails_ends_the_directory_and_is_not_acknowledged() {
     bench.world.set_faults(Faults::default());
     bench.assert_survives(CrashKind::ProcessKill, "a failure");
 }
+
+#[test]
+fn stores_are_behind_while_they_are_in_flight_and_the_ring_fills() {
+    let mut bench = Bench::new(1, setup());
+    bench.append(0, 5_000);
+    bench.settle().unwrap();
+    assert!(!bench.set.stores_are_behind(), "nothing is being stored");
+    // An eighth of the ring, of logs that store what they have only at a checkpoint.
+    while bench.set.mapped_numbers().used_bytes * 8 <= bench.set.mapped_numbers().capacity_bytes {
+        bench.append(0, 5_000);
+        bench.settle().unwrap();
+    }
+    assert!(!bench.set.stores_are_behind(), "nothing is being stored");
+    bench.set.checkpoint_journals();
+    bench.set.drive(&mut bench.io);
+    assert!(bench.set.stores_are_behind());
+    bench.quiesce().unwrap();
+    assert!(!bench.set.stores_are_behind(), "all is stored");
+}
