@@ -33,8 +33,8 @@ const STORE_BYTES_MIN: usize = 128 * 1024;
 /// stand before the commits' own flushes.
 const WRITE_OUT_BYTES_MIN: usize = 64 * 1024;
 
-/// One write of journaled bytes; a reader of the same disk should not wait for more.
-const STORE_BYTES_MAX: usize = 1024 * 1024;
+/// One write of journaled bytes; neither a reader of the same disk nor the shard that gives way to it should wait for more.
+const STORE_BYTES_MAX: usize = 256 * 1024;
 const STORE_PIECES_MAX: usize = 512;
 
 /// A bug that the tests must catch: the journal goes on behind bytes whose own flush has not ended.

@@ -155,8 +155,8 @@ pub trait Io {
     /// Wakes another shard from its `wait` (MSG_RING, carrying nothing). At most one a round and shard is useful.
     fn ring_doorbell(&mut self, shard: ShardId);
 
-    /// Lets the kernel's workers of this thread have its core until they have to wait. Call it after `wait`, when what they
-    /// write falls behind.
+    /// Lets the kernel's workers of this thread have its core until they have to wait, if what they write is little enough for
+    /// that. Call it after `wait`, when it falls behind.
     fn give_way(&mut self) {}
 
     /// The bytes of a lent buffer.

@@ -120,6 +120,8 @@ pub(super) struct WriteWork {
     pub file: File,
     pub position: Position,
     pub slices: Slices,
+    /// Of all slices.
+    pub bytes: usize,
     pub progress: Progress,
     pub gather: Box<Gather>,
     pub durable: Durable,
@@ -178,6 +180,8 @@ pub(super) struct InFlight {
     inserted: u64,
     finished: u64,
     internal: usize,
+    /// Of the writes in flight.
+    write_bytes: usize,
     oldest_file: Option<Link>,
     newest_file: Option<Link>,
     /// Gathers not in use, so that a send or write in steady state allocates none.
@@ -203,6 +207,7 @@ impl InFlight {
             inserted: 0,
             finished: 0,
             internal: 0,
+            write_bytes: 0,
             oldest_file: None,
             newest_file: None,
             spare: Vec::new(),
@@ -219,6 +224,9 @@ impl InFlight {
         self.inserted += 1;
         self.internal += usize::from(token.is_none());
         let is_file = work.file().is_some();
+        if let Work::Write(write) = &work {
+            self.write_bytes += write.bytes;
+        }
         let slot = &mut self.slots[index as usize];
         assert!(slot.work.is_none(), "slot {index} is on the free list and holds an operation");
         assert_eq!(slot.pending, 0, "slot {index} is free and the kernel works on it");
@@ -246,7 +254,16 @@ impl InFlight {
 
     /// Takes the work out, with all it owns. The slot ends with `finish`.
     pub fn take_work(&mut self, key: Key) -> Work {
-        self.slot(key).work.take().expect("a slot with this generation holds its operation")
+        let work = self.slot(key).work.take().expect("a slot with this generation holds its operation");
+        if let Work::Write(write) = &work {
+            self.write_bytes -= write.bytes;
+        }
+        work
+    }
+
+    /// Bytes of the writes in flight, whatever of them is written already.
+    pub fn write_bytes(&self) -> usize {
+        self.write_bytes
     }
 
     /// Frees the slot after the operation's last completion; what it owned was taken before. Returns its token.
@@ -389,6 +406,34 @@ mod tests {
         check(0, Some(4));
         check(3, Some(4));
         check(2, None);
+    }
+
+    #[test]
+    fn bytes_of_writes_are_counted_until_their_end() {
+        let mut table = InFlight::new(3);
+        let write = |table: &mut InFlight, bytes| {
+            let gather = table.take_gather();
+            let work = WriteWork {
+                file: File(1),
+                position: 0,
+                slices: Default::default(),
+                bytes,
+                progress: Progress::default(),
+                gather,
+                durable: Durable::No,
+                written: None,
+                synced: None,
+                written_at: None,
+            };
+            insert(table, 1, Work::Write(work))
+        };
+        let keys = [write(&mut table, 10), write(&mut table, 300)];
+        insert(&mut table, 1, Work::Sync { file: File(1) });
+        assert_eq!(table.write_bytes(), 310);
+        for (key, left) in keys.into_iter().zip([300, 0]) {
+            finish(&mut table, key);
+            assert_eq!(table.write_bytes(), left);
+        }
     }
 
     #[test]

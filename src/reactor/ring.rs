@@ -37,6 +37,10 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 /// buffer holds takes all that are free, at once, and does so again in each round: those beside it must not depend on luck.
 const CROWDED_ROUNDS: u32 = 64;
 
+/// With more bytes of writes in flight the thread keeps its core: the workers would have it until all is copied, for
+/// milliseconds, and who sends little would wait for who sends much.
+const GIVE_WAY_BYTES_MAX: usize = 1 << 20;
+
 /// How often a full submission queue is handed to the kernel before the ring gives up. The kernel refuses only without memory.
 const SUBMIT_ATTEMPTS_MAX: u32 = 1000;
 
@@ -368,6 +372,7 @@ impl Ring {
         Work::Write(WriteWork {
             file,
             position,
+            bytes: slices.iter().map(|slice| slice.len()).sum(),
             slices,
             progress: Default::default(),
             gather,
@@ -429,7 +434,9 @@ impl Io for Ring {
     }
 
     fn give_way(&mut self) {
-        std::thread::yield_now();
+        if self.in_flight.write_bytes() <= GIVE_WAY_BYTES_MAX {
+            std::thread::yield_now();
+        }
     }
 
     fn ring_doorbell(&mut self, shard: ShardId) {
