@@ -10,6 +10,7 @@ use std::time::Duration;
 use io_uring::{cqueue, opcode, types::Fixed};
 
 use super::clock;
+use super::copier::Copied;
 use super::door::{Completion, File, Listener, Outcome, Socket};
 use super::fd::{Sockets, close_unused, peer_address};
 use super::inflight::{Durable, Key, Stage, Work};
@@ -285,6 +286,16 @@ impl Ring {
         }
         let close = opcode::Close::new(Fixed(Sockets::index(socket))).build();
         self.push_for(key, &[close.user_data(key.user_data(Stage::Close))]);
+    }
+
+    /// A thread's write, as one of the ring's.
+    pub(super) fn complete_copy(&mut self, copied: Copied) {
+        let Copied { key, slices, result } = copied;
+        let Some(Work::Write(write)) = &mut self.in_flight.slot(key).work else {
+            unreachable!("only writes are copied")
+        };
+        write.slices = slices;
+        self.complete_write(key, Stage::Main, result);
     }
 
     fn complete_write(&mut self, key: Key, stage: Stage, result: i32) {

@@ -8,8 +8,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::stat::fstat;
+
 use super::door::{File, Listener, Socket};
 use super::inflight::Key;
+use super::std_files::descriptor;
 
 /// A `Socket` is | generation: 12 bits | index in the ring's table: 20 bits |.
 const INDEX_BITS: u32 = 20;
@@ -126,6 +130,8 @@ impl Listeners {
 struct FileState {
     in_flight: u32,
     is_closing: bool,
+    /// It is a regular file that is written through the page cache; `None`: nobody has asked yet.
+    is_cached: Option<bool>,
 }
 
 /// Files by descriptor number, with what this ring has in flight on them.
@@ -144,6 +150,16 @@ impl FileTable {
             self.states.resize(index + 1, FileState::default());
         }
         &mut self.states[index]
+    }
+
+    /// It is written through the page cache. Asks the kernel once for each file.
+    pub fn is_cached(&mut self, file: File) -> bool {
+        *self.state(file).is_cached.get_or_insert_with(|| {
+            let is_regular =
+                fstat(descriptor(file)).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
+            is_regular
+                && fcntl(descriptor(file), FcntlArg::F_GETFL).is_ok_and(|flags| flags & libc::O_DIRECT == 0)
+        })
     }
 
     pub fn begin(&mut self, file: File) {
@@ -244,6 +260,29 @@ mod tests {
         files.begin(File(5));
         files.end(File(5));
         assert_eq!(files.ready_to_close.pop_front(), None, "the number names another file now");
+    }
+
+    #[test]
+    fn only_regular_files_without_o_direct_are_cached() {
+        use std::os::fd::IntoRawFd;
+        let directory = tempfile::tempdir().unwrap();
+        let check = |fd: i32, expected| {
+            // A new table: numbers come back.
+            assert_eq!(FileTable::default().is_cached(File(fd)), expected);
+            close_unused(fd);
+        };
+        let open = |flags| {
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+            options.open(directory.path().join("a"))
+        };
+        check(open(0).unwrap().into_raw_fd(), true);
+        check(nix::unistd::pipe().unwrap().1.into_raw_fd(), false);
+        // Some file systems have no such way.
+        if let Ok(direct) = open(libc::O_DIRECT) {
+            check(direct.into_raw_fd(), false);
+        }
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Progress {
         self.bytes
     }
 
+    /// The slice that is next, and its bytes that are done.
+    pub fn place(self) -> (usize, usize) {
+        (self.slice, self.within)
+    }
+
     /// Nothing is left. Skips empty slices.
     pub fn is_done(&mut self, slices: &[Bytes]) -> bool {
         while self.slice < slices.len() && self.within == slices[self.slice].len() {

@@ -7,6 +7,7 @@
 
 mod clock;
 mod completion;
+mod copier;
 mod door;
 mod doorbell;
 mod fd;

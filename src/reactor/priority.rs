@@ -9,6 +9,9 @@
 
 use std::io;
 
+/// Nice values between a thread and one that runs behind it: a share of 1 to 9.
+const BEHIND: i32 = 10;
+
 /// Puts the calling thread at this nice value, and whatever it makes from now on back at 0. What was told to run in
 /// the background (`nice`, `chrt`) stays there. Call it before the ring is made. Errors: `EPERM` or `EACCES`, RLIMIT_NICE
 /// does not allow it; nothing was changed that matters then.
@@ -31,6 +34,15 @@ pub fn run_before_workers(nice: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts the calling thread behind those that run as it did until now. It still gets a share when they leave nothing.
+pub(super) fn run_behind() {
+    // SAFETY: they take numbers only; 0 is the calling thread. To run behind is allowed to all.
+    unsafe {
+        let now = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, now + BEHIND);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +59,19 @@ mod tests {
         })
         .join()
         .expect("it only looks")
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn a_thread_goes_behind_its_maker() {
+        // SAFETY: it takes numbers only.
+        let here = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let behind = std::thread::spawn(move || {
+            run_behind();
+            here()
+        });
+        // The kernel ends at 19.
+        assert_eq!(behind.join().expect("it only looks"), (here() + BEHIND).min(19));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::clock::{self, Random};
+use super::copier::Copiers;
 use super::door::{
     Completion, File, Files, Io, Listener, Operation, Outcome, Received, Rejected, Socket, Token,
 };
@@ -145,6 +146,7 @@ pub struct Ring {
     pub(super) doorbells: Arc<Doorbells>,
     shard: ShardId,
     helper: Helper,
+    pub(super) copiers: Copiers,
     random: Random,
     std_files: StdFiles,
 }
@@ -158,6 +160,7 @@ impl Ring {
         let provided =
             ProvidedBuffers::register(&uring, options.receive_buffer_count, options.receive_buffer_bytes)?;
         let helper = Helper::start(doorbells.waker(shard))?;
+        let copiers = Copiers::new(doorbells.waker(shard));
         let mut ring = Ring {
             // One more: the read of the eventfd.
             in_flight: InFlight::new(options.in_flight_max() + 1),
@@ -172,6 +175,7 @@ impl Ring {
             counters: RingCounters::default(),
             shard,
             helper,
+            copiers,
             random: Random::new(),
             std_files: StdFiles,
             uring,
@@ -314,6 +318,12 @@ impl Ring {
         }
     }
 
+    fn take_copies(&mut self) {
+        while let Some(copied) = self.copiers.try_result() {
+            self.complete_copy(copied);
+        }
+    }
+
     /// Turns a room's operation into the table's, or gives it back if the table is full.
     fn admit(&mut self, token: Token, operation: Operation) -> Result<(), Rejected> {
         if self.in_flight.is_full() {
@@ -416,6 +426,7 @@ impl Io for Ring {
             self.complete(entry.user_data(), entry.result(), entry.flags());
         }
         self.take_jobs();
+        self.take_copies();
         completions.append(&mut self.ready);
     }
 
@@ -494,6 +505,12 @@ impl Drop for Ring {
             return;
         }
         let deadline = clock::monotonic() + DRAIN_WAIT;
+        if !self.copiers.drain(DRAIN_WAIT) {
+            eprintln!(
+                "reactor: a large write of shard {} does not end; its thread is left to it",
+                self.shard
+            );
+        }
         let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
         self.push(&[everything.user_data(super::submission::CANCEL_ALL)]);
         loop {

@@ -19,7 +19,7 @@ use crate::model::Position;
 pub struct StdFiles;
 
 /// The descriptor for the length of one call.
-fn descriptor<'a>(file: File) -> BorrowedFd<'a> {
+pub(super) fn descriptor<'a>(file: File) -> BorrowedFd<'a> {
     assert!(file.0 >= 0, "file {} was never opened", file.0);
     // SAFETY: a `File` comes from `open` and stays open until `close`, which ends its use (the contract of `Files`); the
     // borrow lives only for one system call, which takes a stale number for EBADF and touches no memory of ours by it.

@@ -7,6 +7,7 @@ use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, Fixed, FsyncFlags};
 
+use super::copier::{COPY_BYTES_MIN, Copy};
 use super::fd::Sockets;
 use super::inflight::{Durable, Key, Stage, Work, WriteWork};
 use super::provided::BUFFER_GROUP;
@@ -210,7 +211,8 @@ impl Ring {
     fn start_write(&mut self, key: Key) {
         let slot = self.in_flight.slot(key);
         let Some(Work::Write(write)) = &mut slot.work else { unreachable!("the caller saw a write here") };
-        let WriteWork { file, position, slices, progress, gather, durable, written, synced, .. } = write;
+        let WriteWork { file, position, slices, bytes, progress, gather, durable, written, synced, .. } =
+            write;
         (*written, *synced) = (None, None);
         let sync = sync(*file).user_data(key.user_data(Stage::Sync));
         if progress.is_done(slices) {
@@ -219,6 +221,11 @@ impl Ring {
             return self.push_for(key, &[sync]);
         }
         gather.fill(slices, *progress);
+        if *bytes >= COPY_BYTES_MIN && self.files.is_cached(*file) && self.copiers.are_there() {
+            // Their end comes from `take_copies`; a flush is submitted then.
+            let (file, position, slices) = (*file, *position, std::mem::take(slices));
+            return self.copiers.submit(Copy { key, file, position, slices, progress: *progress });
+        }
         let iovecs = gather.iovecs();
         let flags = if *durable == Durable::Dsync { libc::RWF_DSYNC } else { 0 };
         let entry = opcode::Writev::new(Fd(file.0), iovecs.as_ptr(), iovecs.len() as u32)

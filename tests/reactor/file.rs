@@ -4,11 +4,16 @@ use std::os::fd::IntoRawFd;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
+use corelog::model::ShardId;
 use corelog::reactor::{
-    File, Files, Io, OpenMode, Operation, Outcome, Rejected, Room, Slices, StdFiles, Token,
+    Doorbells, File, Files, Io, OpenMode, Operation, Outcome, Rejected, RingOptions, Room, Slices, StdFiles,
+    Token,
 };
 
 use crate::driver::{Driver, errno, is_done, name};
+
+/// A write that goes to the copying threads.
+const LARGE: usize = 700_000;
 
 fn slices(parts: &[&[u8]]) -> Slices {
     parts.iter().map(|part| Bytes::copy_from_slice(part)).collect()
@@ -60,6 +65,72 @@ fn more_slices_than_one_call_takes_are_written_and_synced() {
     driver.ring.close_file(file);
 }
 
+/// The nice value of the calling thread, and those of this process's threads whose names begin so.
+fn nice_values(name: &str) -> (i32, Vec<i32>) {
+    // `PID (NAME) STATE ...`: the nice value is the 19th field.
+    let nice = |after: &str| after.split(' ').nth(16).unwrap().parse().unwrap();
+    let own = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let own = nice(own.rsplit_once(") ").unwrap().1);
+    let mut values = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        // Threads of other tests end meanwhile.
+        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+        let (before, after) = stat.rsplit_once(") ").unwrap();
+        if before.split_once('(').unwrap().1.starts_with(name) {
+            values.push(nice(after));
+        }
+    }
+    (own, values)
+}
+
+#[test]
+fn large_writes_are_copied_by_threads_behind_the_rings() {
+    let directory = tempfile::tempdir().unwrap();
+    // A shard of its own, for the names of its threads.
+    let mut driver = Driver::with_doorbells(ShardId(3), RingOptions::default(), Doorbells::new(4).unwrap());
+    let file = open(&directory.path().join("a"), OpenMode::Write);
+    let bytes: Vec<u8> = (0..2_000_003u32).map(|i| (i / 7) as u8 ^ (i >> 16) as u8).collect();
+    // Slices smaller and larger than a chunk, and an empty one.
+    let mut rest = &bytes[..];
+    let mut slices: Slices = Vec::new();
+    for length in [1, 0, 131_072, 131_073, 900_001, 5] {
+        slices.push(Bytes::copy_from_slice(&rest[..length]));
+        rest = &rest[length..];
+    }
+    slices.push(Bytes::copy_from_slice(rest));
+    assert!(is_done(&driver.run(Operation::Write { file, position: 11, slices: slices.clone() })));
+    assert!(read(&mut driver, file, 11, 3_000_000) == bytes);
+    assert!(is_done(&driver.run(Operation::WriteThenSync {
+        file,
+        position: 3_000_000,
+        slices: slices.clone()
+    })));
+    assert!(read(&mut driver, file, 3_000_000, 3_000_000) == bytes);
+    assert!(is_done(&driver.run(Operation::WriteOut { file, position: 5_000_017, slices })));
+    assert!(read(&mut driver, file, 5_000_017, 3_000_000) == bytes);
+    let (own, nice) = nice_values("copier-3.");
+    assert_eq!(nice.len(), 4, "{nice:?}");
+    assert!(nice.iter().all(|nice| *nice == (own + 10).min(19)), "{nice:?} behind {own}");
+    driver.ring.close_file(file);
+}
+
+#[test]
+fn a_ring_that_goes_waits_for_its_large_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let mut driver = Driver::new();
+    let file = open(&path, OpenMode::Write);
+    for i in 0..20u64 {
+        let slices = vec![Bytes::from(vec![i as u8 + 1; 1 << 20])];
+        driver.submit(Operation::Write { file, position: i << 20, slices });
+    }
+    drop(driver);
+    StdFiles.close(file);
+    let written = std::fs::read(path).unwrap();
+    assert_eq!(written.len(), 20 << 20);
+    assert!(written.iter().enumerate().all(|(i, byte)| usize::from(*byte) == (i >> 20) + 1));
+}
+
 #[test]
 fn nothing_to_write_is_still_synced() {
     let directory = tempfile::tempdir().unwrap();
@@ -80,6 +151,9 @@ fn a_write_that_fails_cancels_its_sync_and_tells_its_own_error() {
     let check = |driver: &mut Driver, operation| assert_eq!(errno(driver.run(operation)), libc::EBADF);
     check(&mut driver, Operation::Write { file, position: 0, slices: slices(&[b"x"]) });
     check(&mut driver, Operation::WriteThenSync { file, position: 0, slices: slices(&[b"x"]) });
+    let large = vec![Bytes::from(vec![1; LARGE])];
+    check(&mut driver, Operation::Write { file, position: 0, slices: large.clone() });
+    check(&mut driver, Operation::WriteThenSync { file, position: 0, slices: large });
     check(&mut driver, Operation::Reserve { file, position: 0, length: 10 });
     assert_eq!(driver.ring.in_flight(), 0);
     assert_eq!(read(&mut driver, file, 0, 10), b"before");
@@ -146,19 +220,25 @@ fn a_short_read_goes_on_to_the_end() {
 
 #[test]
 fn a_short_write_goes_on_until_the_disk_says_why() {
-    // 64 KiB of disk: the kernel writes what fits, which breaks the link, and refuses the rest.
+    // The kernel writes what fits, which breaks the link, and refuses the rest.
+    check_short_write("size=64k", 10_000);
+    check_short_write("size=512k", LARGE / 10);
+}
+
+/// Ten slices of so many bytes on a file system that has less.
+fn check_short_write(size: &str, slice_bytes: usize) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a");
     let target = directory.path();
     let mut mount = std::process::Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(target);
+    mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(target);
     if !mount.output().is_ok_and(|output| output.status.success()) {
         println!("skipped: mounting a small file system takes root");
         return;
     }
     let mut driver = Driver::new();
     let file = open(&path, OpenMode::Write);
-    let slices: Slices = (0..10u8).map(|i| Bytes::from(vec![i; 10_000])).collect();
+    let slices: Slices = (0..10u8).map(|i| Bytes::from(vec![i; slice_bytes])).collect();
     let outcome = driver.run(Operation::WriteThenSync { file, position: 0, slices });
     assert_eq!(errno(outcome), libc::ENOSPC);
     assert!(driver.ring.counters().short_transfers >= 1, "{:?}", driver.ring.counters());
