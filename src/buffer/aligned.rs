@@ -1,157 +1,74 @@
 //! Memory for writes past the page cache: aligned, padded with zeros, used again.
-#![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::cell::RefCell;
-use std::ptr::NonNull;
+use bytes::{Buf, Bytes};
 
-use bytes::Bytes;
+use super::Block;
 
 /// Address and length of every buffer are multiples of this.
 pub const ALIGNMENT: usize = 4096;
 
-/// Memory that one thread keeps for its next buffers. A shard has two commit groups of a few MiB in flight at most.
-const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 /// Capacities are powers of two from here on, so that a kept buffer fits the next need.
 const CAPACITY_BYTES_MIN: usize = 16 * 1024;
 
-thread_local! {
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { memory: Vec::new(), bytes: 0 }) };
-}
-
-/// Buffers without a user on this thread.
-struct Kept {
-    memory: Vec<Memory>,
-    bytes: usize,
-}
-
-/// An allocation, every byte initialised.
-struct Memory {
-    start: NonNull<u8>,
+/// A buffer to fill and to write past the page cache. Its memory rests where it was filled until the last slice of it is gone.
+pub struct AlignedBuffer {
+    block: Block,
     capacity: usize,
 }
 
-// SAFETY: the memory belongs to this value alone, whichever thread has it.
-unsafe impl Send for Memory {}
-// SAFETY: a shared reference gives only shared access to initialised bytes.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, ALIGNMENT)
-            .expect("a capacity is a power of two that memory can hold")
+impl Block {
+    /// An empty block with room for so many bytes, of which the first has this address, modulo [`ALIGNMENT`].
+    pub fn take_at(address: usize, size_bytes: usize) -> Block {
+        let mut block = Block::take(size_bytes + ALIGNMENT);
+        let skipped = address.wrapping_sub(block.as_ptr().addr()) % ALIGNMENT;
+        block.resize(skipped, 0);
+        block.advance(skipped);
+        block
     }
-
-    fn allocate(capacity: usize) -> Memory {
-        let layout = Memory::layout(capacity);
-        // SAFETY: the size is not zero: capacities start at `CAPACITY_BYTES_MIN`.
-        let start = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(start) {
-            Some(start) => Memory { start, capacity },
-            None => handle_alloc_error(layout),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: `start` points at `capacity` initialised bytes that live as long as this value.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.capacity) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and the mutable borrow of `self` is the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity) }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this layout and is freed once.
-        unsafe { dealloc(self.start.as_ptr(), Memory::layout(self.capacity)) }
-    }
-}
-
-/// A buffer to fill and to write past the page cache. Its memory goes back to the thread that drops the last slice of it.
-pub struct AlignedBuffer {
-    /// `None` only while it is being dropped.
-    memory: Option<Memory>,
-    length: usize,
 }
 
 impl AlignedBuffer {
     /// An empty buffer with room for at least so many bytes.
     pub fn with_capacity(bytes: usize) -> AlignedBuffer {
         let capacity = bytes.next_power_of_two().max(CAPACITY_BYTES_MIN);
-        let kept = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            let index = kept.memory.iter().position(|memory| memory.capacity == capacity)?;
-            kept.bytes -= capacity;
-            Some(kept.memory.swap_remove(index))
-        });
-        let memory = kept.ok().flatten().unwrap_or_else(|| Memory::allocate(capacity));
-        AlignedBuffer { memory: Some(memory), length: 0 }
-    }
-
-    fn memory(&self) -> &Memory {
-        self.memory.as_ref().expect("memory is there until the drop")
-    }
-
-    fn memory_mut(&mut self) -> &mut Memory {
-        self.memory.as_mut().expect("memory is there until the drop")
+        AlignedBuffer { block: Block::take_at(0, capacity), capacity }
     }
 
     pub fn len(&self) -> usize {
-        self.length
+        self.block.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.block.is_empty()
     }
 
     /// Appends bytes. Panics beyond the capacity asked for, rounded up.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        let start = self.length;
-        self.memory_mut().bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
+        assert!(bytes.len() <= self.capacity - self.block.len(), "a buffer of {} overflows", self.capacity);
+        self.block.extend_from_slice(bytes);
     }
 
     /// Pads with zeros to a whole number of blocks. What an earlier user left never reaches a disk.
     pub fn pad(&mut self) {
-        let (start, end) = (self.length, self.length.next_multiple_of(ALIGNMENT));
-        self.memory_mut().bytes_mut()[start..end].fill(0);
-        self.length = end;
+        let end = self.block.len().next_multiple_of(ALIGNMENT);
+        self.block.resize(end, 0);
     }
 
     /// Shares the bytes; the first is aligned.
-    pub fn freeze(self) -> Bytes {
-        Bytes::from_owner(self)
+    pub fn freeze(mut self) -> Bytes {
+        self.block.split().freeze()
     }
 }
 
 impl AsRef<[u8]> for AlignedBuffer {
     fn as_ref(&self) -> &[u8] {
-        &self.memory().bytes()[..self.length]
+        &self.block
     }
 }
 
 impl AsMut<[u8]> for AlignedBuffer {
     fn as_mut(&mut self) -> &mut [u8] {
-        let length = self.length;
-        &mut self.memory_mut().bytes_mut()[..length]
-    }
-}
-
-impl Drop for AlignedBuffer {
-    fn drop(&mut self) {
-        let Some(memory) = self.memory.take() else { return };
-        // Without the list (the thread ends) the memory is freed.
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.bytes + memory.capacity <= KEPT_BYTES_MAX {
-                kept.bytes += memory.capacity;
-                kept.memory.push(memory);
-            }
-        });
+        &mut self.block
     }
 }
 
@@ -182,9 +99,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_keeps_is_bounded() {
-        let buffers: Vec<AlignedBuffer> = (0..64).map(|_| AlignedBuffer::with_capacity(1 << 20)).collect();
-        drop(buffers);
-        KEPT.with(|kept| assert!(kept.borrow().bytes <= KEPT_BYTES_MAX));
+    #[should_panic(expected = "overflows")]
+    fn a_buffer_does_not_move() {
+        AlignedBuffer::with_capacity(1000).extend_from_slice(&[1; CAPACITY_BYTES_MIN + 1]);
+    }
+
+    #[test]
+    fn a_block_begins_where_it_was_asked_for_also_when_it_is_used_again() {
+        let mut lent = Vec::new();
+        for round in 0..50usize {
+            let mut block = Block::take_at(round * 777, 64 << 10);
+            assert_eq!(block.as_ptr().addr() % ALIGNMENT, round * 777 % ALIGNMENT);
+            block.extend_from_slice(&[round as u8; 64 << 10]);
+            lent.push((round as u8, block.split().freeze()));
+            if round % 3 > 0 {
+                lent.remove(0);
+            }
+        }
+        assert!(lent.iter().all(|(round, bytes)| bytes.iter().all(|byte| byte == round)));
     }
 }

@@ -46,9 +46,11 @@ thread_local! {
     static SLICES: Spares<Bytes> = const { Spares::new() };
 }
 
-/// An empty list for an operation.
+/// An empty list for an operation, with room for as many slices as are usual.
 pub fn spare_slices() -> Vec<Bytes> {
-    SLICES.with(Spares::take)
+    let mut slices = SLICES.with(Spares::take);
+    slices.reserve_exact(KEPT_ELEMENTS_MAX);
+    slices
 }
 
 /// Keeps the list of an operation that has ended for the next one.

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::buffer::{Spares, note_copied};
+use crate::buffer::{Block, Spares, note_copied};
 use crate::model::{LeaderEpoch, Monotonic, Offset, Position, Timestamp};
-use crate::reactor::DIRECT_BLOCK_BYTES;
 use crate::record::{self, BatchView, TimestampType};
 
 use super::error::AppendError;
@@ -21,6 +20,9 @@ const BLOCK_BYTES_MIN: usize = 4 * 1024;
 
 /// The largest block: a group this large is written at the device's speed anyway.
 const BLOCK_BYTES_MAX: usize = 1024 * 1024;
+
+/// A batch that is larger has a block for itself, of a multiple of this: blocks are used again, so they have few sizes.
+const LARGE_BLOCK_STEP: usize = 128 * 1024;
 
 /// A block that fills within this time was too small.
 const BLOCK_FILL_TIME: Duration = Duration::from_millis(100);
@@ -66,7 +68,7 @@ pub(super) struct Piece {
 #[derive(Default)]
 pub(super) struct Tail {
     /// The batches since the last group was taken; what is free behind them serves the next ones.
-    block: BytesMut,
+    block: Block,
     /// Bytes that it still takes.
     block_free: usize,
     block_bytes: usize,
@@ -125,8 +127,9 @@ impl Tail {
             let is_aligned = is_direct && self.block_free >= ALIGNED_BATCH_BYTES_MIN;
             self.aligned_to = is_aligned.then_some(segment);
             self.block = match is_aligned {
-                true => block_at(position, self.block_free),
-                false => BytesMut::with_capacity(self.block_free),
+                // Blocks of memory begin where those of the segment do.
+                true => Block::take_at(position as usize, self.block_free),
+                false => Block::take(self.block_free),
             };
         }
         let end_offset = base_offset + i64::from(batch.last_offset_delta()) + 1;
@@ -154,7 +157,10 @@ impl Tail {
         let next = if is_quick { self.block_bytes * 2 } else { self.block_bytes / 2 };
         self.block_bytes = next.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
         self.block_since = now;
-        self.block_free = self.block_bytes.max(needed);
+        self.block_free = match needed {
+            0..=BLOCK_BYTES_MAX => self.block_bytes.max(needed.next_power_of_two()),
+            _ => needed.next_multiple_of(LARGE_BLOCK_STEP),
+        };
     }
 
     /// Ends the run of bytes that is being appended to.
@@ -209,19 +215,10 @@ impl Tail {
     /// Gives back the free end of a block that has not been used for a while.
     pub fn release_idle_block(&mut self, now: Monotonic, idle: Duration) {
         if self.open.is_none() && self.block_bytes > 0 && now.since(self.block_since) > idle {
-            self.block = BytesMut::new();
+            self.block = Block::default();
             (self.block_free, self.block_bytes, self.aligned_to) = (0, 0, None);
         }
     }
-}
-
-/// Memory for `bytes` whose blocks begin where those of the segment do, if it is filled from `position` on.
-fn block_at(position: Position, bytes: usize) -> BytesMut {
-    let mut block = BytesMut::with_capacity(bytes + DIRECT_BLOCK_BYTES);
-    let skipped = (position as usize).wrapping_sub(block.as_ptr() as usize) % DIRECT_BLOCK_BYTES;
-    block.resize(skipped, 0);
-    block.advance(skipped);
-    block
 }
 
 impl Log {

@@ -250,13 +250,11 @@ impl PartitionSet {
         let directory = DirectoryIndex(u8::try_from(number >> 32).expect("a directory's number has 8 bits"));
         let seat = self.journals.get_mut(&directory).expect("a directory's journal stays as long as the set");
         match seat.journal.complete(number as u32, outcome, ended.now.monotonic, &self.journal_waits.meter) {
-            Ok(committed) => {
-                for mut members in committed.groups {
-                    for slot in members.drain(..) {
-                        self.journaled(slot, ended);
-                    }
-                    self.seat(directory).journal.give_back(members);
+            Ok(mut committed) => {
+                for slot in committed.groups.iter_mut().flat_map(|members| members.drain(..)) {
+                    self.journaled(slot, ended);
                 }
+                self.seat(directory).journal.give_back(committed);
             }
             Err(error) => self.journal_failed(directory, error),
         }

@@ -518,28 +518,9 @@ impl PartitionSet {
         self.has_made_room = false;
         self.advance_mapped_checkpoints();
         let mut dirty = std::mem::take(&mut self.dirty);
-        let mut again = Vec::new();
-        for index in dirty.drain(..) {
-            let Some(replica) = self.replicas[index.0 as usize].as_mut() else { continue };
-            replica.is_dirty = false;
-            let mut journals = self.journals.get_mut(&replica.directory).map(JournalSeat::for_round);
-            let log = &mut replica.log;
-            let is_driven = match &mut journals {
-                Some(journals) => log.drive_with(io, now, journals, &self.cache, replica.leader_epoch),
-                None => log.drive(io, now),
-            };
-            self.journal_waits.note(replica, journals.filter(|_| !is_driven).as_ref(), now.monotonic);
-            if is_driven {
-                self.set_deadline(index);
-            } else {
-                // The ring is full, or the journal; what ends next makes room.
-                replica.is_dirty = true;
-                again.push(index);
-            }
-            self.queue_store(index);
-        }
-        let has_refused = !again.is_empty();
-        dirty.append(&mut again);
+        // The ring is full for the others, or the journal; what ends next makes room.
+        dirty.retain(|index| !self.drive_log(io, *index, now));
+        let has_refused = !dirty.is_empty();
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
         self.has_made_room = false;
@@ -551,6 +532,24 @@ impl PartitionSet {
         self.submit_reads(io);
         self.release_quiet(io);
         self.submit_jobs(io);
+    }
+
+    /// Hands what a log wants to the reactor. False: not all of it could be.
+    fn drive_log(&mut self, io: &mut dyn Io, index: ReplicaIndex, now: Now) -> bool {
+        let Some(replica) = self.replicas[index.0 as usize].as_mut() else { return true };
+        let mut journals = self.journals.get_mut(&replica.directory).map(JournalSeat::for_round);
+        let log = &mut replica.log;
+        let is_driven = match &mut journals {
+            Some(journals) => log.drive_with(io, now, journals, &self.cache, replica.leader_epoch),
+            None => log.drive(io, now),
+        };
+        replica.is_dirty = !is_driven;
+        self.journal_waits.note(replica, journals.filter(|_| !is_driven).as_ref(), now.monotonic);
+        if is_driven {
+            self.set_deadline(index);
+        }
+        self.queue_store(index);
+        is_driven
     }
 
     fn set_deadline(&mut self, index: ReplicaIndex) {

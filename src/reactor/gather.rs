@@ -8,6 +8,9 @@ use super::door::Slices;
 /// Slices that one system call takes. Source: `UIO_MAXIOV`, linux/uio.h.
 const SLICES_PER_CALL_MAX: usize = 1024;
 
+/// Slices that a gather has room for from the start.
+const SLICES_USUAL: usize = 256;
+
 /// Bytes that one call takes at most. The kernel cuts at `MAX_RW_COUNT` (2 GiB less a page) and does not count that as short,
 /// so a linked sync would run before the rest is written; stay below it.
 const BYTES_PER_CALL_MAX: usize = 1 << 30;
@@ -68,7 +71,7 @@ impl Gather {
     pub fn new() -> Box<Gather> {
         // SAFETY: `msghdr` is a C struct of integers and pointers; all zero is its documented "nothing set" state.
         let header = unsafe { std::mem::zeroed() };
-        Box::new(Gather { iovecs: Vec::new(), header, bytes: 0, is_last: false })
+        Box::new(Gather { iovecs: Vec::with_capacity(SLICES_USUAL), header, bytes: 0, is_last: false })
     }
 
     /// Points at the bytes from `progress` on. The slices must live, unmoved, until the call's last completion: they are in the

@@ -179,6 +179,7 @@ pub struct Journal {
     unsubmitted: Option<(Flight, Token, Operation)>,
     /// Lists of members that were told, for groups to come.
     spare_members: Spares<LogSlot>,
+    spare_groups: Spares<Vec<LogSlot>>,
     in_flight: VecDeque<Flight>,
     next_sequence: u64,
     /// The newest group that is durable, with all before it; told in each group from now on.
@@ -243,6 +244,7 @@ impl Journal {
             forming: None,
             unsubmitted: None,
             spare_members: Spares::new(),
+            spare_groups: Spares::new(),
             in_flight: VecDeque::new(),
             next_sequence: 1,
             durable: 0,
@@ -475,21 +477,22 @@ impl Journal {
             }
             _ => panic!("a journal write cannot end like this"),
         }
-        let mut committed = Committed::default();
+        let mut groups = self.spare_groups.take();
         while self.in_flight.front().is_some_and(|flight| flight.is_durable) {
             let flight = self.in_flight.pop_front().expect("looked at a moment ago");
             self.durable = flight.sequence;
             meter.committed(now.since(flight.submitted), flight.bytes, flight.entry_count.into());
             // Recovery starts behind them from now on, so their blocks may be written again.
             self.ring.release_below(flight.first_live);
-            committed.groups.push(flight.members);
+            groups.push(flight.members);
         }
-        Ok(committed)
+        Ok(Committed { groups })
     }
 
-    /// Takes back the list of a group whose members were told.
-    pub fn give_back(&self, members: Vec<LogSlot>) {
-        self.spare_members.keep(members);
+    /// Takes back the lists once the members were told.
+    pub fn give_back(&self, mut committed: Committed) {
+        committed.groups.drain(..).for_each(|members| self.spare_members.keep(members));
+        self.spare_groups.keep(committed.groups);
     }
 
     /// Sends nothing more, and tells of nothing that still ends: a write or flush under it has failed.
