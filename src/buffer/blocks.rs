@@ -9,16 +9,22 @@ use bytes::BytesMut;
 /// A larger block is freed by its last user: few have one size.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
+/// Sizes are powers of two up to here.
+const DOUBLED_BYTES_MAX: usize = 1 << 20;
+
+/// And multiples of this from there on.
+const LARGE_STEP: usize = 128 << 10;
+
 /// How many blocks are looked at for one that is free: they rest in the order in which they were filled, and mostly become
 /// free in it.
 const LOOKS_MAX: usize = 4;
 
 /// Bytes of free blocks that a thread keeps of one size. Those that somebody has some of are not counted: they cost nothing.
-const FREE_BYTES_MAX: usize = 16 << 20;
+const FREE_BYTES_MAX: usize = 8 << 20;
 
 /// Memory of one size, made by [`Block::take`]. What is split off it may live on; when the block is dropped the memory rests
 /// on this thread until that is gone too, and is then taken again.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub struct Block {
     memory: BytesMut,
     /// What was asked for; 0: none.
@@ -26,6 +32,15 @@ pub struct Block {
 }
 
 impl Block {
+    /// The size of a block for so many bytes: few are asked for.
+    pub fn size_for(bytes: usize) -> usize {
+        if bytes <= DOUBLED_BYTES_MAX {
+            bytes.next_power_of_two()
+        } else {
+            bytes.next_multiple_of(LARGE_STEP)
+        }
+    }
+
     /// An empty block with room for so many bytes. Few sizes should be asked for.
     pub fn take(size_bytes: usize) -> Block {
         let rested = RESTING.with_borrow_mut(|resting| resting.size(size_bytes).and_then(Size::take));

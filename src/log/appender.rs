@@ -21,9 +21,6 @@ const BLOCK_BYTES_MIN: usize = 4 * 1024;
 /// The largest block: a group this large is written at the device's speed anyway.
 const BLOCK_BYTES_MAX: usize = 1024 * 1024;
 
-/// A batch that is larger has a block for itself, of a multiple of this: blocks are used again, so they have few sizes.
-const LARGE_BLOCK_STEP: usize = 128 * 1024;
-
 /// A block that fills within this time was too small.
 const BLOCK_FILL_TIME: Duration = Duration::from_millis(100);
 
@@ -157,10 +154,7 @@ impl Tail {
         let next = if is_quick { self.block_bytes * 2 } else { self.block_bytes / 2 };
         self.block_bytes = next.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
         self.block_since = now;
-        self.block_free = match needed {
-            0..=BLOCK_BYTES_MAX => self.block_bytes.max(needed.next_power_of_two()),
-            _ => needed.next_multiple_of(LARGE_BLOCK_STEP),
-        };
+        self.block_free = self.block_bytes.max(Block::size_for(needed));
     }
 
     /// Ends the run of bytes that is being appended to.

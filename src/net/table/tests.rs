@@ -18,7 +18,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     shard_reply_bytes_max: 8 << 20,
     request_bytes_max: 10_000,
     connections_max: 3,
-    unfinished_bytes_max: 15_000,
+    unfinished_bytes_max: 25_000,
 };
 
 const IDLE: Duration = Duration::from_secs(5);
