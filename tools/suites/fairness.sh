@@ -47,8 +47,27 @@ while True:
     time.sleep(0.1)
 END
   local forgets=$!
-  trap 'kill $forgets' EXIT
-  load --mode fetch --partitions 4 --connections 4 --in-flight 1 --records 64 --fill-bytes 268435456 "$@"
+  trap "kill $forgets" EXIT
+  first='chrt -i 0' load --mode fetch --partitions 4 --connections 4 --in-flight 1 --records 64 --fill-bytes 268435456 "$@"
+}
+
+# A counter of the broker, summed over its shards.
+counter() {
+  python3 - "$1" "http://127.0.0.1:$((${bootstrap##*:} + 1))/metrics" <<'END'
+import sys, urllib.request
+lines = urllib.request.urlopen(sys.argv[2]).read().decode().splitlines()
+print(sum(int(float(line.split()[-1])) for line in lines if line.startswith(sys.argv[1] + "{")))
+END
+}
+# Waits until the neighbour is at work: the counter is 32 MiB above what it was.
+at_work() {
+  local tries
+  for ((tries = 0; tries < 300; tries++)); do
+    [ "$(($(counter "$1") - $2))" -lt 33554432 ] || return 0
+    kill -0 $neighbour 2>/dev/null || fail "the neighbour is gone: $(cat "$work/neighbour")"
+    sleep 0.1
+  done
+  fail "the neighbour has not begun after half a minute: $(cat "$work/neighbour")"
 }
 
 code=0
@@ -56,6 +75,11 @@ for durability in ${FAIRNESS_DURABILITY:-os fsync}; do
   for beside in ${FAIRNESS_BESIDE:-greedy-1m greedy-64k cold}; do
     for ((pair = 0; pair < pairs; pair++)); do
       polite "$work/$durability.$beside.$pair.alone"
+      case $beside in
+        cold) sign=corelog_fetch_disk_read_bytes_total ;;
+        *) sign=corelog_received_bytes_total ;;
+      esac
+      before=$(counter $sign)
       (
         long=(--warm-up 0.5 --seconds $((seconds + 4)))
         case $beside in
@@ -65,8 +89,7 @@ for durability in ${FAIRNESS_DURABILITY:-os fsync}; do
         esac
       ) >"$work/neighbour" 2>&1 &
       neighbour=$!
-      sleep "${FAIRNESS_LEAD:-1.5}"
-      kill -0 $neighbour 2>/dev/null || fail "the neighbour is gone: $(cat "$work/neighbour")"
+      at_work $sign "$before"
       polite "$work/$durability.$beside.$pair.together"
       wait $neighbour || fail "the neighbour failed: $(cat "$work/neighbour")"
       neighbour=
