@@ -23,7 +23,7 @@ use super::write_path::{Progress, Tag, WriteInFlight, WriteKind};
 use super::{Durability, Log, StorageError, TailCache, WritePath};
 use crate::buffer::spare_slices;
 use crate::model::{LeaderEpoch, Monotonic, Offset, Position};
-use crate::reactor::{Io, Operation};
+use crate::reactor::{Io, Operation, SMALL_WRITE_BYTES_MAX};
 
 /// A log with this much in memory writes it to its segment: larger writes cost less each, smaller ones take the core for a
 /// shorter time. Twice as much doubles p99 of 256 partitions; half as much costs some requests a second under `fsync`.
@@ -33,8 +33,9 @@ const STORE_BYTES_MIN: usize = 128 * 1024;
 /// stand before the commits' own flushes.
 const WRITE_OUT_BYTES_MIN: usize = 64 * 1024;
 
-/// One write of journaled bytes; neither a reader of the same disk nor the shard that gives way to it should wait for more.
-const STORE_BYTES_MAX: usize = 256 * 1024;
+/// One write of journaled bytes: it is in time, and neither a reader of the same disk nor the shard that gives way to it should
+/// wait for more.
+const STORE_BYTES_MAX: usize = SMALL_WRITE_BYTES_MAX;
 const STORE_PIECES_MAX: usize = 512;
 
 /// A bug that the tests must catch: the journal goes on behind bytes whose own flush has not ended.

@@ -322,7 +322,7 @@ impl Ring {
         if written < 0 {
             return self.end_file(key, failed(written));
         }
-        let is_short = (written as usize) < write.gather.bytes;
+        let is_short = (written as usize) < write.asked;
         write.progress.advance(&write.slices, written as usize);
         let is_done = write.progress.is_done(&write.slices);
         // The next flush tells of bytes that could not be sent on.

@@ -5,9 +5,6 @@
 //! These threads copy in chunks, have the core when the shard sleeps, and lose it after the chunk when it wakes. They share
 //! the shard's CPU as the workers do: each core pays for its own partitions.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::uio::pwrite;
@@ -18,11 +15,8 @@ use super::gather::Progress;
 use super::inflight::Key;
 use super::priority;
 use super::std_files::descriptor;
+use super::threads::{Duty, Threads};
 use crate::model::Position;
-
-/// Writes from here on are theirs. Smaller ones the kernel copies within a tenth of a millisecond, and what a shard must write
-/// in time (stores of its journals) is not larger.
-pub const COPY_BYTES_MIN: usize = (256 << 10) + 1;
 
 /// Bytes of one call, between which the shard gets its core: 16 µs of copying, and half a millisecond where memory is slow.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -52,114 +46,52 @@ pub(super) struct Copied {
     pub result: i32,
 }
 
-struct Threads {
-    /// `None`: they have been told to end.
-    copies: Option<Sender<Copy>>,
-    results: Receiver<Copied>,
-    handles: Vec<JoinHandle<()>>,
-}
-
 /// The threads of one shard. They start with the first large write.
 pub(super) struct Copiers {
     waker: ExternalWaker,
     /// `None`: not started yet; or they could not be, and the ring writes all.
-    threads: Option<Threads>,
+    threads: Option<Threads<Copy, Copied>>,
     has_tried: bool,
-    /// Copies submitted whose results were not taken.
-    outstanding: usize,
 }
 
 impl Copiers {
     pub fn new(waker: ExternalWaker) -> Copiers {
-        Copiers { waker, threads: None, has_tried: false, outstanding: 0 }
+        Copiers { waker, threads: None, has_tried: false }
     }
 
     /// There are threads for a copy.
     pub fn are_there(&mut self) -> bool {
         if !self.has_tried {
             self.has_tried = true;
-            self.threads = Threads::start(&self.waker);
+            self.threads = Threads::start(COPY, &self.waker).ok();
         }
         self.threads.is_some()
     }
 
     pub fn submit(&mut self, copy: Copy) {
-        let threads = self.threads.as_ref().expect("the caller asked whether they are there");
-        let copies = threads.copies.as_ref().expect("the ring is not being dropped");
-        self.outstanding += 1;
-        copies.send(copy).expect("the threads end only with the ring, or all by a panic");
+        self.threads.as_mut().expect("the caller asked whether they are there").submit(copy);
     }
 
     /// The result of a copy that is done.
     pub fn try_result(&mut self) -> Option<Copied> {
-        if self.outstanding == 0 {
-            return None;
-        }
-        let threads = self.threads.as_ref().expect("something was submitted");
-        match threads.results.try_recv() {
-            Ok(copied) => {
-                self.outstanding -= 1;
-                Some(copied)
-            }
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => panic!("the copying threads ended: all have panicked"),
-        }
+        self.threads.as_mut()?.try_result()
     }
 
     /// Waits until no thread uses a descriptor any more. False: one does after this time without a result.
     pub fn drain(&mut self, patience: Duration) -> bool {
-        let Some(threads) = &self.threads else { return true };
-        while self.outstanding > 0 {
-            match threads.results.recv_timeout(patience) {
-                Ok(_) => self.outstanding -= 1,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
-            }
-        }
-        true
+        self.threads.as_mut().is_none_or(|threads| threads.drain(patience))
     }
 }
 
-impl Drop for Copiers {
-    fn drop(&mut self) {
-        let Some(threads) = &mut self.threads else { return };
-        threads.copies = None;
-        // One may wait for a disk that does not answer. The process can end without it; what it writes it owns.
-        if self.outstanding == 0 {
-            for thread in threads.handles.drain(..) {
-                assert!(thread.join().is_ok() || std::thread::panicking(), "a copying thread panicked");
-            }
-        }
-    }
-}
-
-impl Threads {
-    /// As many as the process may have. `None`: not one.
-    fn start(waker: &ExternalWaker) -> Option<Threads> {
-        let (copies, copies_end) = channel::<Copy>();
-        let (results_end, results) = channel();
-        let copies_end = Arc::new(Mutex::new(copies_end));
-        let start = |number: usize| {
-            let (copies, results, waker) = (Arc::clone(&copies_end), results_end.clone(), waker.clone());
-            let name = format!("copier-{}.{number}", waker.shard());
-            std::thread::Builder::new().name(name).spawn(move || {
-                priority::run_behind();
-                loop {
-                    // One waits for a copy, the others for the lock.
-                    let copy = copies.lock().expect("nothing panics under this lock").recv();
-                    let Ok(copy) = copy else { return };
-                    let result = write(&copy);
-                    if results.send(Copied { key: copy.key, slices: copy.slices, result }).is_err() {
-                        // The ring is gone and with it everyone who could want the result.
-                        return;
-                    }
-                    waker.wake();
-                }
-            })
-        };
-        let handles: Vec<_> = (0..COPIERS).map_while(|number| start(number).ok()).collect();
-        (!handles.is_empty()).then_some(Threads { copies: Some(copies), results, handles })
-    }
-}
+const COPY: Duty<Copy, Copied> = Duty {
+    name: "copier",
+    count: COPIERS,
+    prepare: priority::run_behind,
+    work: |copy| {
+        let result = write(&copy);
+        Copied { key: copy.key, slices: copy.slices, result }
+    },
+};
 
 /// Writes as much as the file system takes at once.
 fn write(copy: &Copy) -> i32 {

@@ -184,7 +184,11 @@ pub trait Io {
 }
 
 /// What direct writes and reads are aligned to: the largest logical block and page in use, so that no device refuses it.
-pub const DIRECT_BLOCK_BYTES: usize = 4096;
+pub const DIRECT_BLOCK_BYTES: usize = crate::buffer::ALIGNMENT;
+
+/// A write of up to so many bytes through the page cache is the kernel's, within a tenth of a millisecond. Larger ones are copied
+/// by threads behind the shard: they take longer, and the shard need not wait for them.
+pub const SMALL_WRITE_BYTES_MAX: usize = 256 << 10;
 
 /// How to open a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -125,6 +125,8 @@ pub(super) struct WriteWork {
     pub progress: Progress,
     pub gather: Box<Gather>,
     pub durable: Durable,
+    /// Bytes of the call under way.
+    pub asked: usize,
     /// Results of the calls under way, kept until all have completed.
     pub written: Option<i32>,
     pub synced: Option<i32>,
@@ -423,6 +425,7 @@ mod tests {
                 durable: Durable::No,
                 written: None,
                 synced: None,
+                asked: 0,
                 written_at: None,
             };
             insert(table, 1, Work::Write(work))

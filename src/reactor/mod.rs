@@ -24,12 +24,13 @@ mod ring;
 pub mod sim;
 mod std_files;
 mod submission;
+mod threads;
 mod timer;
 
 pub use clock::{monotonic, wall};
 pub use door::{
     Completion, DIRECT_BLOCK_BYTES, File, FileKind, FileName, Files, Io, Job, Listener, Mapping, OpenMode,
-    Operation, Outcome, Received, Rejected, Room, Slices, Socket, Token,
+    Operation, Outcome, Received, Rejected, Room, SMALL_WRITE_BYTES_MAX, Slices, Socket, Token,
 };
 pub use doorbell::{Doorbells, ExternalWaker};
 pub use listen::check_port_free;

@@ -20,7 +20,7 @@ use super::door::{
 };
 use super::doorbell::Doorbells;
 use super::fd::{FileTable, Listeners, Sockets, close_unused};
-use super::helper::Helper;
+use super::helper::{HELP, Helper};
 use super::inflight::{Durable, InFlight, Key, Work, WriteWork};
 use super::listen::listening_socket;
 use super::provided::ProvidedBuffers;
@@ -159,7 +159,7 @@ impl Ring {
         uring.submitter().register_files_sparse(options.sockets_max)?;
         let provided =
             ProvidedBuffers::register(&uring, options.receive_buffer_count, options.receive_buffer_bytes)?;
-        let helper = Helper::start(doorbells.waker(shard))?;
+        let helper = Helper::start(HELP, &doorbells.waker(shard))?;
         let copiers = Copiers::new(doorbells.waker(shard));
         let mut ring = Ring {
             // One more: the read of the eventfd.
@@ -364,7 +364,7 @@ impl Ring {
             Operation::Job(job) => {
                 let key = self.in_flight.insert(Some(token), clock::monotonic(), Work::Job);
                 let key = key.unwrap_or_else(|_| unreachable!("the table has a free slot"));
-                self.helper.submit(key, job);
+                self.helper.submit((key, job));
                 return Ok(());
             }
         };
@@ -388,6 +388,7 @@ impl Ring {
             gather,
             durable,
             written: None,
+            asked: 0,
             written_at: None,
             synced: None,
         })

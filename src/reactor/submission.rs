@@ -7,12 +7,12 @@ use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, Fixed, FsyncFlags};
 
-use super::copier::{COPY_BYTES_MIN, Copy};
+use super::copier::Copy;
 use super::fd::Sockets;
 use super::inflight::{Durable, Key, Stage, Work, WriteWork};
 use super::provided::BUFFER_GROUP;
 use super::ring::Ring;
-use super::{Outcome, Socket};
+use super::{Outcome, SMALL_WRITE_BYTES_MAX, Socket};
 use crate::model::ShardId;
 
 /// User data that names no slot: the upper half is all ones, which no generation and stage give.
@@ -211,8 +211,19 @@ impl Ring {
     fn start_write(&mut self, key: Key) {
         let slot = self.in_flight.slot(key);
         let Some(Work::Write(write)) = &mut slot.work else { unreachable!("the caller saw a write here") };
-        let WriteWork { file, position, slices, bytes, progress, gather, durable, written, synced, .. } =
-            write;
+        let WriteWork {
+            file,
+            position,
+            slices,
+            bytes,
+            progress,
+            gather,
+            durable,
+            asked,
+            written,
+            synced,
+            ..
+        } = write;
         (*written, *synced) = (None, None);
         let sync = sync(*file).user_data(key.user_data(Stage::Sync));
         if progress.is_done(slices) {
@@ -220,12 +231,16 @@ impl Ring {
             *written = Some(0);
             return self.push_for(key, &[sync]);
         }
-        gather.fill(slices, *progress);
-        if *bytes >= COPY_BYTES_MIN && self.files.is_cached(*file) && self.copiers.are_there() {
-            // Their end comes from `take_copies`; a flush is submitted then.
+        // Only the kernel's own write is durable by itself.
+        let is_copied = *bytes > SMALL_WRITE_BYTES_MAX && *durable != Durable::Dsync;
+        if is_copied && self.files.is_cached(*file) && self.copiers.are_there() {
+            // Its end comes from `take_copies`; a flush is submitted then.
+            *asked = *bytes - progress.bytes() as usize;
             let (file, position, slices) = (*file, *position, std::mem::take(slices));
             return self.copiers.submit(Copy { key, file, position, slices, progress: *progress });
         }
+        gather.fill(slices, *progress);
+        *asked = gather.bytes;
         let iovecs = gather.iovecs();
         let flags = if *durable == Durable::Dsync { libc::RWF_DSYNC } else { 0 };
         let entry = opcode::Writev::new(Fd(file.0), iovecs.as_ptr(), iovecs.len() as u32)

@@ -98,6 +98,9 @@ fn large_writes_are_copied_by_threads_behind_the_rings() {
         rest = &rest[length..];
     }
     slices.push(Bytes::copy_from_slice(rest));
+    // A copy is not durable.
+    assert!(is_done(&driver.run(Operation::WriteDurable { file, position: 5, slices: slices.clone() })));
+    assert_eq!(nice_values("copier-3.").1, &[] as &[i32]);
     assert!(is_done(&driver.run(Operation::Write { file, position: 11, slices: slices.clone() })));
     assert!(read(&mut driver, file, 11, 3_000_000) == bytes);
     assert!(is_done(&driver.run(Operation::WriteThenSync {

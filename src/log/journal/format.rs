@@ -59,7 +59,7 @@ const CRC_START: usize = 12;
 /// A group longer than this was never written, whatever its header says.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-const _: () = assert!(GROUP_HEADER_BYTES < BLOCK_BYTES && BLOCK_BYTES == crate::buffer::ALIGNMENT);
+const _: () = assert!(GROUP_HEADER_BYTES < BLOCK_BYTES);
 
 /// What a journal promises of its groups.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
