@@ -7,7 +7,7 @@ use super::Block;
 /// Address and length of every buffer are multiples of this.
 pub const ALIGNMENT: usize = 4096;
 
-/// Capacities are powers of two from here on, so that a kept buffer fits the next need.
+/// Smaller ones have this capacity too: few sizes are kept.
 const CAPACITY_BYTES_MIN: usize = 16 * 1024;
 
 /// A buffer to fill and to write past the page cache. Its memory rests where it was filled until the last slice of it is gone.
@@ -30,7 +30,7 @@ impl Block {
 impl AlignedBuffer {
     /// An empty buffer with room for at least so many bytes.
     pub fn with_capacity(bytes: usize) -> AlignedBuffer {
-        let capacity = bytes.next_power_of_two().max(CAPACITY_BYTES_MIN);
+        let capacity = Block::size_for(bytes).max(CAPACITY_BYTES_MIN);
         AlignedBuffer { block: Block::take_at(0, capacity), capacity }
     }
 

@@ -1,8 +1,8 @@
 //! Memory for small things that are made one behind the other and are gone soon, such as replies.
 
-use std::collections::VecDeque;
-
 use bytes::{Bytes, BytesMut};
+
+use super::blocks::Rested;
 
 /// Blocks that rest until all that was made in them is gone. A small thing that nobody takes keeps its whole block, so there are
 /// no more of them: while all are in use, each thing has memory of its own.
@@ -14,8 +14,7 @@ pub struct Arena {
     block_bytes: usize,
     /// The one that is being filled; `None` before the first use.
     block: Option<BytesMut>,
-    /// Full blocks, the one longest full first.
-    resting: VecDeque<BytesMut>,
+    resting: Rested,
     /// `block` is for one thing.
     is_single: bool,
 }
@@ -23,7 +22,7 @@ pub struct Arena {
 impl Arena {
     /// Makes its memory when it is first used.
     pub fn new(block_bytes: usize) -> Arena {
-        Arena { block_bytes, block: None, resting: VecDeque::new(), is_single: false }
+        Arena { block_bytes, block: None, resting: Rested::default(), is_single: false }
     }
 
     /// An empty buffer with room for `bytes`. What is made in it is split off; what it has left serves the next one. A larger
@@ -38,17 +37,13 @@ impl Arena {
     }
 
     fn next_block(&mut self, full: Option<BytesMut>, bytes: usize) -> BytesMut {
-        self.resting.extend(full.filter(|_| !self.is_single));
-        // They were filled in turn, so the oldest is most likely to be free; one that is not waits in a slow client's queue.
-        for _ in 0..self.resting.len().min(4) {
-            let mut oldest = self.resting.pop_front().expect("counted");
-            if oldest.try_reclaim(self.block_bytes) {
-                self.is_single = false;
-                return oldest;
-            }
-            self.resting.push_back(oldest);
+        self.resting.0.extend(full.filter(|_| !self.is_single));
+        // One that is not free waits in a slow client's queue.
+        if let Some(rested) = self.resting.take(self.block_bytes) {
+            self.is_single = false;
+            return rested;
         }
-        self.is_single = self.resting.len() >= BLOCKS_MAX;
+        self.is_single = self.resting.0.len() >= BLOCKS_MAX;
         BytesMut::with_capacity(if self.is_single { bytes } else { self.block_bytes })
     }
 
@@ -63,6 +58,7 @@ impl Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
     #[test]
     fn blocks_serve_again_once_nothing_in_them_is_used() {
@@ -89,14 +85,14 @@ mod tests {
             // One small thing in each block stays; the rest of the block is used up and gone.
             kept.push(arena.make(10, |buffer| buffer.extend_from_slice(&[round as u8; 10])));
             drop(arena.make(900, |buffer| buffer.extend_from_slice(&[0; 900])));
-            assert!(arena.resting.len() <= BLOCKS_MAX, "{} blocks", arena.resting.len());
+            assert!(arena.resting.0.len() <= BLOCKS_MAX, "{} blocks", arena.resting.0.len());
         }
         assert!(arena.is_single);
         assert!(kept.iter().enumerate().all(|(round, made)| made == &[round as u8; 10][..]));
         // They are gone: blocks serve again.
         kept.clear();
         (0..BLOCKS_MAX).for_each(|_| drop(arena.make(900, |buffer| buffer.extend_from_slice(&[0; 900]))));
-        assert!(!arena.is_single && arena.resting.len() <= BLOCKS_MAX);
+        assert!(!arena.is_single && arena.resting.0.len() <= BLOCKS_MAX);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Block {
 
     /// An empty block with room for so many bytes. Few sizes should be asked for.
     pub fn take(size_bytes: usize) -> Block {
-        let rested = RESTING.with_borrow_mut(|resting| resting.size(size_bytes).and_then(Size::take));
+        let rested = RESTING.with_borrow_mut(|resting| resting.size(size_bytes)?.rested.take(size_bytes));
         Block { memory: rested.unwrap_or_else(|| BytesMut::with_capacity(size_bytes)), size_bytes }
     }
 }
@@ -73,30 +73,36 @@ impl Drop for Block {
     }
 }
 
-/// Blocks of one size, the one longest full first.
-struct Size {
-    block_bytes: usize,
-    resting: VecDeque<BytesMut>,
-}
+/// Full blocks of one size, the one longest full first.
+#[derive(Default)]
+pub(super) struct Rested(pub VecDeque<BytesMut>);
 
-impl Size {
-    fn take(&mut self) -> Option<BytesMut> {
-        for _ in 0..self.resting.len().min(LOOKS_MAX) {
-            let mut oldest = self.resting.pop_front().expect("counted");
-            if oldest.try_reclaim(self.block_bytes) {
+impl Rested {
+    /// One that nobody has any of, and that has room for so many bytes again.
+    pub fn take(&mut self, block_bytes: usize) -> Option<BytesMut> {
+        for _ in 0..self.0.len().min(LOOKS_MAX) {
+            let mut oldest = self.0.pop_front().expect("counted");
+            if oldest.try_reclaim(block_bytes) {
                 return Some(oldest);
             }
-            self.resting.push_back(oldest);
+            self.0.push_back(oldest);
         }
         None
     }
+}
 
+struct Size {
+    block_bytes: usize,
+    rested: Rested,
+}
+
+impl Size {
     /// Lets go of the oldest block if the one at the bound is free, as those before it will mostly be. If that one is not free,
     /// its last user frees it.
     fn trim(&mut self) {
         let kept = FREE_BYTES_MAX / self.block_bytes;
-        if self.resting.get_mut(kept).is_some_and(|block| block.try_reclaim(self.block_bytes)) {
-            self.resting.pop_front();
+        if self.rested.0.get_mut(kept).is_some_and(|block| block.try_reclaim(self.block_bytes)) {
+            self.rested.0.pop_front();
         }
     }
 }
@@ -118,8 +124,8 @@ impl Resting {
 
     fn keep(&mut self, memory: BytesMut, block_bytes: usize) {
         match self.size(block_bytes) {
-            Some(size) => size.resting.push_back(memory),
-            None => self.sizes.push(Size { block_bytes, resting: VecDeque::from([memory]) }),
+            Some(size) => size.rested.0.push_back(memory),
+            None => self.sizes.push(Size { block_bytes, rested: Rested(VecDeque::from([memory])) }),
         }
         // More often than blocks come to rest, so that what is free gets less.
         for _ in 0..2 {
@@ -147,7 +153,7 @@ mod tests {
     }
 
     fn resting(block_bytes: usize) -> usize {
-        RESTING.with_borrow_mut(|resting| resting.size(block_bytes).map_or(0, |size| size.resting.len()))
+        RESTING.with_borrow_mut(|resting| resting.size(block_bytes).map_or(0, |size| size.rested.0.len()))
     }
 
     #[test]
