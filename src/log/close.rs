@@ -163,7 +163,7 @@ impl Log {
 
     /// Writes the last block of a direct segment: all that is committed is in the segments then.
     pub(super) fn finish_direct(&mut self, files: &mut dyn Files) -> Result<(), StorageError> {
-        let pieces: Vec<Piece> = self.unfinished.pieces.drain(..).collect();
+        let pieces = std::mem::take(&mut self.unfinished.pieces);
         if !pieces.is_empty() {
             self.write_pieces(files, &pieces)?;
             self.stored = self.written;
@@ -178,7 +178,7 @@ impl Log {
             files.rename(&directory.join(layout::NEXT_SEGMENT), &path).context("name segment", &path)?;
             self.active_mut().is_named = true;
         }
-        let mut pieces: Vec<Piece> = self.unfinished.pieces.drain(..).collect();
+        let mut pieces = std::mem::take(&mut self.unfinished.pieces);
         pieces.extend(std::mem::take(&mut self.unstored.pieces));
         loop {
             let count = self.tail.group().len();

@@ -14,18 +14,16 @@
 //! Invariants, for a direct segment: its blocks are written up to `blocks_end`, into zeros; `unfinished` holds every batch that
 //! has a byte behind it, and `stored` is where the first of them begins. At most one group is in flight.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
-use super::appender::Piece;
+use super::appender::{Piece, keep_pieces, spare_pieces};
 use super::journal::{Entry, EntrySink, Journal, PartitionKey, Place, Record};
 use super::reader::TailChunk;
 use super::segment::{Segment, SegmentState};
 use super::write_cost::Measured;
 use super::write_path::{Progress, SyncInFlight, Tag};
 use super::{Durability, Log, StorageError, TailCache, WritePath};
-use crate::buffer::AlignedBuffer;
+use crate::buffer::{AlignedBuffer, Block, note_copied, spare_slices};
 use crate::model::{LeaderEpoch, Monotonic, Offset, Position};
 use crate::reactor::{DIRECT_BLOCK_BYTES, File, Io, Outcome};
 use crate::record::BatchView;
@@ -63,7 +61,7 @@ pub(super) enum MayBeDirect {
 /// The batches of a direct segment that are not in its file whole, oldest first, all of them committed.
 #[derive(Default)]
 pub(super) struct Unfinished {
-    pub pieces: VecDeque<Piece>,
+    pub pieces: Vec<Piece>,
     /// From this group of the journal on it has all that the file has not.
     sequence: u64,
 }
@@ -78,7 +76,7 @@ pub(super) struct DirectFlight {
     stored: (Offset, Position),
     pieces: Vec<Piece>,
     /// What is unfinished once the group is done.
-    rest: VecDeque<Piece>,
+    rest: Vec<Piece>,
     with_sync: bool,
     /// The journal's group that has its entry.
     sequence: Option<u64>,
@@ -88,6 +86,9 @@ pub(super) struct DirectFlight {
     /// When the blocks were written.
     written_at: Option<Monotonic>,
 }
+
+/// The reactor or the journal takes nothing more now.
+struct NoRoom;
 
 fn block_start(position: Position) -> Position {
     position - position % BLOCK
@@ -110,10 +111,31 @@ fn gather<'a>(
         if from < until {
             assert!(from == at, "a hole at {at} before {from}");
             into(&piece.bytes[(from - piece.position) as usize..(until - piece.position) as usize]);
+            note_copied((until - from) as usize);
             at = until;
         }
     }
     assert!(at == end, "bytes to {end} are there to {at} only");
+}
+
+/// Bytes of consecutive pieces from `start` to `end`, less than a block: where they are if one piece has them all, else gathered.
+fn in_one_piece<'a>(
+    pieces: &'a [Piece],
+    start: Position,
+    end: Position,
+    gathered: &'a mut Block,
+) -> &'a [u8] {
+    match pieces.last() {
+        _ if start == end => &[],
+        Some(last) if last.position <= start => {
+            &last.bytes[(start - last.position) as usize..(end - last.position) as usize]
+        }
+        _ => {
+            *gathered = Block::take(BLOCK as usize);
+            gather(pieces.iter(), start, end, |bytes| gathered.extend_from_slice(bytes));
+            gathered
+        }
+    }
 }
 
 /// Runs of bytes that are written from where they are; shorter ones are copied together.
@@ -125,7 +147,7 @@ const COPIED_BYTES_MAX: u64 = 256 * 1024;
 /// The blocks from `start` to `end` as slices that each begin and end at a block: of the pieces themselves where their memory
 /// allows it, else of copies.
 fn blocks<'a>(pieces: impl Iterator<Item = &'a Piece>, start: Position, end: Position) -> Vec<Bytes> {
-    let mut slices = Vec::new();
+    let mut slices = spare_slices();
     let mut copy: Option<AlignedBuffer> = None;
     let mut at = start;
     for piece in pieces {
@@ -148,6 +170,7 @@ fn blocks<'a>(pieces: impl Iterator<Item = &'a Piece>, start: Position, end: Pos
                 let next = if piece.is_aligned { until.min(block_start(at) + BLOCK) } else { until };
                 let next = next.min(at + left);
                 buffer.extend_from_slice(&piece.bytes[part(at, next)]);
+                note_copied((next - at) as usize);
                 if next == at + left {
                     slices.extend(copy.take().map(AlignedBuffer::freeze));
                 }
@@ -162,6 +185,13 @@ fn blocks<'a>(pieces: impl Iterator<Item = &'a Piece>, start: Position, end: Pos
         slices.push(last.freeze());
     }
     slices
+}
+
+fn copied(bytes: &[u8]) -> Bytes {
+    let mut block = Block::take(Block::size_for(bytes.len()));
+    block.extend_from_slice(bytes);
+    note_copied(bytes.len());
+    block.split().freeze()
 }
 
 /// The batches of a piece that have bytes behind `position`.
@@ -180,7 +210,7 @@ fn batches_behind(piece: &Piece, position: Position) -> Piece {
     // A slice keeps the whole block of the tail in memory, for as long as nobody appends.
     let is_small_part = bytes.len() * 4 < piece.bytes.len();
     let is_aligned = piece.is_aligned && !is_small_part;
-    let bytes = if is_small_part { Bytes::copy_from_slice(&bytes) } else { bytes };
+    let bytes = if is_small_part { copied(&bytes) } else { bytes };
     Piece { position: piece.position + at as u64, base_offset, bytes, is_aligned, ..piece.clone() }
 }
 
@@ -315,41 +345,72 @@ impl Log {
             return true;
         }
         let finished = self.rolled_unfinished();
-        let group = if finished.is_some() { Vec::new() } else { self.tail.group().to_vec() };
+        let mut group = spare_pieces();
+        if finished.is_none() {
+            group.extend_from_slice(self.tail.group());
+        }
+        let count = group.len();
+        let started = self.submit_direct(io, journal, leader_epoch, now, finished, &group);
+        keep_pieces(group);
+        let Ok(flight) = started else { return false };
+        if let Some(flight) = flight {
+            let pieces = self.tail.take(count);
+            let (first, written) = (pieces.first().map(|piece| piece.base_offset), self.written);
+            assert!(
+                first.is_none_or(|first| first == written),
+                "a direct write of {first:?} after {written}"
+            );
+            self.in_flight.direct = Some(DirectFlight { pieces, ..flight });
+        }
+        true
+    }
+
+    /// `group`: what of the tail goes now; or `finished`, a segment whose end does. `None`: nothing can go yet. The flight has no
+    /// pieces.
+    fn submit_direct(
+        &mut self,
+        io: &mut dyn Io,
+        journal: Option<&mut Journal>,
+        leader_epoch: LeaderEpoch,
+        now: Monotonic,
+        finished: Option<Offset>,
+        group: &[Piece],
+    ) -> Result<Option<DirectFlight>, NoRoom> {
         let Some(segment_base) = finished.or_else(|| group.first().map(|piece| piece.segment)) else {
-            return true;
+            return Ok(None);
         };
         let written = self.written;
         let segment = self.segments.iter().find(|s| s.base_offset == segment_base);
         let segment = segment.expect("unwritten bytes belong to a segment");
         if !segment.is_name_durable {
             // Blocks in a file whose name is lost would be lost with it.
-            return true;
+            return Ok(None);
         }
         let DirectFile { file, blocks_end: start, .. } = segment.direct.expect("looked at a moment ago");
         let file = file.expect("bytes enter the tail once there are zeros for them");
-        let last = group.last().or(self.unfinished.pieces.back()).expect("a group, or an end to write");
+        let last = group.last().or(self.unfinished.pieces.last()).expect("a group, or an end to write");
         let (end, end_offset) = (end_of(last), last.end_offset);
         let is_end = segment.state != SegmentState::Active && end == segment.size_bytes;
         let blocks_end = if is_end { end } else { block_start(end) };
         assert!(start <= blocks_end, "blocks are written to {start}, a group ends at {end}");
         let is_writing = start < blocks_end;
-        let pieces = || self.unfinished.pieces.iter().chain(&group);
-        let mut rest: VecDeque<Piece> =
-            pieces().filter(|piece| end_of(piece) > blocks_end).cloned().collect();
-        if let Some(first) = rest.front_mut().filter(|piece| piece.position < blocks_end) {
+        let pieces = || self.unfinished.pieces.iter().chain(group);
+        let mut rest = spare_pieces();
+        rest.extend(pieces().filter(|piece| end_of(piece) > blocks_end).cloned());
+        if let Some(first) = rest.first_mut().filter(|piece| piece.position < blocks_end) {
             *first = batches_behind(first, blocks_end);
         }
-        let stored = rest.front().map_or((end_offset, end), |piece| (piece.base_offset, piece.position));
+        let stored = rest.first().map_or((end_offset, end), |piece| (piece.base_offset, piece.position));
 
         // What is behind the blocks and not in the journal yet.
         let first_position = group.first().map_or(end, |piece| piece.position);
         let from = first_position.max(blocks_end);
-        let mut behind = Vec::with_capacity((end - from) as usize);
-        gather(group.iter(), from, end, |bytes| behind.extend_from_slice(bytes));
+        let mut gathered = Block::default();
+        let behind = in_one_piece(group, from, end, &mut gathered);
         let has_entry = !behind.is_empty();
         if has_entry && !journal.as_ref().is_some_and(|journal| journal.has_room(behind.len())) {
-            return false;
+            keep_pieces(rest);
+            return Err(NoRoom);
         }
         let mut with_sync = self.config.durability == Durability::Fsync;
         if is_writing {
@@ -357,37 +418,32 @@ impl Log {
             let flushed = SyncInFlight { segment: segment_base, end_offset: stored.0, blocks_end };
             match self.submit_commit(io, Tag::Direct, (file, start), slices, with_sync, flushed) {
                 Some(is_linked) => with_sync = is_linked,
-                None => return false,
+                None => {
+                    keep_pieces(rest);
+                    return Err(NoRoom);
+                }
             }
         }
         let sequence = journal.filter(|_| has_entry).map(|journal| {
             let is_sure = from == first_position && self.flushed == written;
             let base_offset = if from == first_position { written } else { stored.0 };
             let place = Place { base_offset, end_offset, segment: segment_base, position: from };
-            let bytes = &behind[..];
+            let bytes = behind;
             let entry = if is_sure { Entry::Append { place, bytes } } else { Entry::Block { place, bytes } };
             let key = PartitionKey { topic_id: self.topic_id, partition: self.partition.partition };
             journal.append(Some(self.slot), &Record { key, leader_epoch, entry });
             journal.next_sequence()
         });
-        let count = group.len();
         if let Some(first) = group.first() {
             self.note_group((end - first.position) as usize);
         }
-        drop(group);
-        let pieces = self.tail.take(count);
-        assert!(
-            pieces.first().is_none_or(|piece| piece.base_offset == written),
-            "a direct write of {:?} after {written}",
-            pieces.first().map(|piece| piece.base_offset)
-        );
-        self.in_flight.direct = Some(DirectFlight {
+        Ok(Some(DirectFlight {
             segment: segment_base,
             position: start,
             blocks_end,
             end_offset,
             stored,
-            pieces,
+            pieces: Vec::new(),
             rest,
             with_sync,
             sequence,
@@ -395,8 +451,7 @@ impl Log {
             is_journaling: has_entry,
             started: now,
             written_at: None,
-        });
-        true
+        }))
     }
 
     /// The blocks are in the segment, or will never be.
@@ -453,7 +508,7 @@ impl Log {
         if self.offline.is_some() {
             return true;
         }
-        let DirectFlight { segment, blocks_end, end_offset, stored, pieces, rest, .. } = flight;
+        let DirectFlight { segment, blocks_end, end_offset, stored, mut pieces, rest, .. } = flight;
         assert!(end_offset >= self.written, "written went back from {} to {end_offset}", self.written);
         let written_segment = self.segment_mut(segment).expect("a segment with a write in flight stays");
         let direct = written_segment.direct.as_mut().expect("a segment is direct for its whole life");
@@ -471,14 +526,15 @@ impl Log {
         {
             self.unfinished.sequence = sequence;
         }
-        self.unfinished.pieces = rest;
+        keep_pieces(std::mem::replace(&mut self.unfinished.pieces, rest));
         (self.written, self.stored) = (end_offset, stored.0);
         self.advance_flushed();
         self.forget_dropped_chunks(cache);
-        for Piece { base_offset, end_offset, bytes, .. } in pieces {
+        for Piece { base_offset, end_offset, bytes, .. } in pieces.drain(..) {
             self.tail.unwritten_bytes -= bytes.len();
             self.cached.push_back(TailChunk { base_offset, end_offset, chunk: cache.insert(bytes) });
         }
+        keep_pieces(pieces);
         if let Some(now) = flight.written_at.filter(|_| self.flushed < self.written) {
             self.unflushed_since.get_or_insert(now);
         }
@@ -490,7 +546,7 @@ impl Log {
     /// What is in the segment of a batch whose end is in the journal is on the device. Of the unfinished ones it can only be the
     /// first.
     pub(super) fn is_begun_batch_flushed(&self) -> bool {
-        let Some(first) = self.unfinished.pieces.front() else { return true };
+        let Some(first) = self.unfinished.pieces.first() else { return true };
         let segment = self.segments.iter().rev().find(|s| s.base_offset == first.segment);
         let direct = segment.and_then(|s| s.direct).expect("an unfinished block is of a direct segment");
         first.position >= direct.blocks_end || direct.blocks_end == direct.flushed_blocks_end
@@ -499,7 +555,7 @@ impl Log {
     fn assert_direct(&self, base_offset: Offset) {
         let Some(segment) = self.segments.iter().find(|s| s.base_offset == base_offset) else { return };
         let direct = segment.direct.expect("a segment is direct for its whole life");
-        let end = self.unfinished.pieces.back().map_or(segment.written_bytes, end_of);
+        let end = self.unfinished.pieces.last().map_or(segment.written_bytes, end_of);
         assert!(
             segment.written_bytes <= direct.blocks_end && end < direct.blocks_end + BLOCK,
             "blocks of {base_offset} end at {}, batches at {}, the rest at {end}",
@@ -518,7 +574,7 @@ impl Log {
         if flight.and_then(|flight| flight.sequence).is_some_and(|sequence| sequence < below) {
             return false;
         }
-        let (Some(first), Some(last)) = (self.unfinished.pieces.front(), self.unfinished.pieces.back())
+        let (Some(first), Some(last)) = (self.unfinished.pieces.first(), self.unfinished.pieces.last())
         else {
             return true;
         };
@@ -528,15 +584,15 @@ impl Log {
         let (segment, end) = (first.segment, end_of(last));
         let direct = self.segments.iter().find(|s| s.base_offset == segment).and_then(|s| s.direct);
         let position = direct.expect("an unfinished block is of a direct segment").blocks_end;
-        let mut bytes = Vec::with_capacity((end - position) as usize);
-        gather(self.unfinished.pieces.iter(), position, end, |part| bytes.extend_from_slice(part));
+        let mut gathered = Block::default();
+        let bytes = in_one_piece(&self.unfinished.pieces, position, end, &mut gathered);
         if !journal.has_room(bytes.len()) {
             return false;
         }
         let place = Place { base_offset: first.base_offset, end_offset: last.end_offset, segment, position };
         let key = PartitionKey { topic_id: self.topic_id, partition: self.partition.partition };
         // Nobody waits for it: the group that ends the checkpoint comes after it, and counts only if this one does.
-        journal.append(None, &Record { key, leader_epoch, entry: Entry::Block { place, bytes: &bytes } });
+        journal.append(None, &Record { key, leader_epoch, entry: Entry::Block { place, bytes } });
         self.unfinished.sequence = journal.next_sequence();
         true
     }

@@ -88,10 +88,10 @@ impl Load {
         self.rounds(frames, WARM_UP * ROUNDS, &mut look);
         let tells = std::env::var_os("HOT_PATH_TELLS").is_some();
         (0..WINDOWS)
-            .map(|window| {
+            .map(|_| {
                 let before = self.node.work();
-                allocator::TELLS.store(tells && window == 0, Ordering::Relaxed);
-                self.rounds(frames, if tells { 1 } else { ROUNDS }, &mut look);
+                allocator::TELLS.store(tells, Ordering::Relaxed);
+                self.rounds(frames, ROUNDS, &mut look);
                 allocator::TELLS.store(false, Ordering::Relaxed);
                 self.node.work().since(before)
             })
@@ -140,7 +140,8 @@ fn check(name: &str, mode: Mode, windows: &[Work], allocations_max: f64) {
     }
     let enters = each(|work| work.enters);
     // A flush for each log and commit, waited for one after another, has more rounds than requests to fill them.
-    let enters_max = if name.contains("fsync, page-cache") { 0.25 } else { 0.1 };
+    let is_flushed_each = name.contains("fsync, page-cache") || name.contains("fsync, direct");
+    let enters_max = if is_flushed_each { 0.25 } else { 0.1 };
     // Between two shards there is one more way to wait; the bar is for requests that their shard serves.
     let enters_max = if mode == Mode::TwoShards { 2.0 * enters_max } else { enters_max };
     assert!(enters <= enters_max, "{name}: {enters} system calls a request");
@@ -152,7 +153,8 @@ fn check(name: &str, mode: Mode, windows: &[Work], allocations_max: f64) {
     let messages = each(|work| work.messages);
     match mode {
         Mode::TwoShards => assert!(messages <= 2.0, "{name}: {messages} messages a request"),
-        Mode::OneShard | Mode::PerCore => assert!(messages == 0.0, "{name}: {messages} messages a request"),
+        Mode::OneShard => assert_eq!(messages, 0.0, "{name}: messages a request"),
+        Mode::PerCore => assert!(messages <= TOLD_MAX, "{name}: {messages} messages a request"),
     }
 }
 
@@ -183,6 +185,9 @@ const GROWTH: f64 = 0.005;
 /// And checkpoints of the journal, a few dozen for each: jobs for the helper, and what they are to write.
 const JOURNAL: f64 = GROWTH + 0.01;
 
+/// What shards tell each other every ten seconds, whatever is asked.
+const TOLD_MAX: f64 = 0.001;
+
 /// Messages to another shard, their lists, and the batch that is kept for it.
 const MESSAGES: f64 = 4.0;
 
@@ -200,6 +205,12 @@ fn a_durable_produce_is_copied_once_more_for_the_journal() {
     check_produce(Mode::OneShard, "fsync", "journal", JOURNAL, 2.0);
     check_produce(Mode::OneShard, "fsync", "page-cache", GROWTH, 1.0);
     check_produce(Mode::PerCore, "fsync", "journal", JOURNAL, 2.0);
+}
+
+#[test]
+fn a_direct_produce_is_copied_once_more_for_its_blocks_and_what_is_left_of_one_for_the_journal() {
+    check_produce(Mode::OneShard, "fsync", "direct", JOURNAL, 2.5);
+    check_produce(Mode::OneShard, "os", "direct", JOURNAL, 2.5);
 }
 
 #[test]
