@@ -148,10 +148,16 @@ impl Tail {
         &mut self.block[start..]
     }
 
-    /// Blocks follow the partition's rate: doubled when the last one filled quickly, else halved.
+    /// Blocks follow the partition's rate: doubled when the last one filled quickly, halved when it filled slowly. In between a
+    /// partition keeps its size, and so uses its own blocks again.
     fn grow_block(&mut self, needed: usize, now: Monotonic) {
-        let is_quick = self.block_bytes > 0 && now.since(self.block_since) < BLOCK_FILL_TIME;
-        let next = if is_quick { self.block_bytes * 2 } else { self.block_bytes / 2 };
+        let filled_in = now.since(self.block_since);
+        let next = match self.block_bytes {
+            0 => 0,
+            bytes if filled_in < BLOCK_FILL_TIME => bytes * 2,
+            bytes if filled_in > 4 * BLOCK_FILL_TIME => bytes / 2,
+            bytes => bytes,
+        };
         self.block_bytes = next.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
         self.block_since = now;
         self.block_free = self.block_bytes.max(Block::size_for(needed));
