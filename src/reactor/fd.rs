@@ -35,6 +35,8 @@ pub(super) struct SocketState {
     /// A `CancelReceive` was asked for while the receive ran: it is not armed again.
     pub cancel_wanted: bool,
     pub is_sending: bool,
+    /// It was sent a large reply: its small ones wait behind such, not beside them.
+    pub hears_much: bool,
     /// The `CloseSocket` that waits for the rest to end.
     pub close: Option<Key>,
 }

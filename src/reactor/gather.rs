@@ -74,19 +74,20 @@ impl Gather {
         Box::new(Gather { iovecs: Vec::with_capacity(SLICES_USUAL), header, bytes: 0, is_last: false })
     }
 
-    /// Points at the bytes from `progress` on. The slices must live, unmoved, until the call's last completion: they are in the
+    /// Points at the bytes from `progress` on, at most so many. The slices must live, unmoved, until the call's last completion: they are in the
     /// same in-flight slot, and a `Bytes` does not move what it points at.
-    pub fn fill(&mut self, slices: &Slices, progress: Progress) {
+    pub fn fill(&mut self, slices: &Slices, progress: Progress, bytes_max: usize) {
+        let bytes_max = bytes_max.min(BYTES_PER_CALL_MAX);
         self.iovecs.clear();
         self.bytes = 0;
         self.is_last = true;
         for (i, slice) in slices.iter().enumerate().skip(progress.slice) {
             let skip = if i == progress.slice { progress.within } else { 0 };
-            if self.iovecs.len() == SLICES_PER_CALL_MAX || self.bytes == BYTES_PER_CALL_MAX {
+            if self.iovecs.len() == SLICES_PER_CALL_MAX || self.bytes == bytes_max {
                 self.is_last = false;
                 break;
             }
-            let length = (slice.len() - skip).min(BYTES_PER_CALL_MAX - self.bytes);
+            let length = (slice.len() - skip).min(bytes_max - self.bytes);
             self.is_last = skip + length == slice.len();
             self.bytes += length;
             if length > 0 {
@@ -119,7 +120,7 @@ mod tests {
         let (mut gather, mut progress, mut calls, mut seen) =
             (Gather::new(), Progress::default(), Vec::new(), Vec::new());
         while !progress.is_done(slices) {
-            gather.fill(slices, progress);
+            gather.fill(slices, progress, usize::MAX);
             assert!(gather.bytes > 0);
             for iovec in gather.iovecs() {
                 // SAFETY: the iovec points into `slices`, which outlives this loop.
@@ -153,9 +154,27 @@ mod tests {
         let slices: Slices = (0..2500u32).map(|i| Bytes::copy_from_slice(&i.to_be_bytes())).collect();
         assert_eq!(drive(&slices, usize::MAX), &[4096, 4096, 1808]);
         let mut gather = Gather::new();
-        gather.fill(&slices, Progress::default());
+        gather.fill(&slices, Progress::default(), usize::MAX);
         assert!(!gather.is_last);
-        gather.fill(&slices[..1024].to_vec(), Progress::default());
+        gather.fill(&slices[..1024].to_vec(), Progress::default(), usize::MAX);
         assert!(gather.is_last);
+    }
+
+    #[test]
+    fn a_call_is_given_no_more_than_it_may_have() {
+        let slices: Slices = ["abc", "defgh", "i"].into_iter().map(Bytes::from).collect();
+        let mut progress = Progress::default();
+        let mut check = |bytes_max, expected: &[usize], is_last| {
+            let mut gather = Gather::new();
+            gather.fill(&slices, progress, bytes_max);
+            let lengths: Vec<usize> = gather.iovecs().iter().map(|iovec| iovec.iov_len).collect();
+            assert_eq!((&lengths[..], gather.is_last), (expected, is_last), "{bytes_max} from {progress:?}");
+            assert_eq!(gather.bytes, expected.iter().sum::<usize>());
+            progress.advance(&slices, gather.bytes);
+        };
+        check(2, &[2], false);
+        check(1, &[1], false);
+        check(5, &[5], false);
+        check(1, &[1], true);
     }
 }

@@ -38,6 +38,12 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 /// buffer holds takes all that are free, at once, and does so again in each round: those beside it must not depend on luck.
 const CROWDED_ROUNDS: u32 = 64;
 
+/// For how many rounds after a small reply large ones, and what they are read from, give way to the next.
+const SMALL_ROUNDS: u32 = 256;
+
+/// A send of up to so many bytes is a small reply.
+const SMALL_SEND_BYTES_MAX: usize = 64 << 10;
+
 /// With more bytes of writes in flight the thread keeps its core: the workers would have it until all is copied, for
 /// milliseconds, and who sends little would wait for who sends much.
 const GIVE_WAY_BYTES_MAX: usize = 1 << 20;
@@ -140,6 +146,8 @@ pub struct Ring {
     pub(super) starved: VecDeque<Key>,
     /// Rounds for which receives take turns still (`CROWDED_ROUNDS`).
     crowded_rounds: u32,
+    /// Rounds left in which large replies give way to small ones.
+    small_rounds: u32,
     /// Accepts that wait before they try again.
     pub(super) paused: Timers<Key>,
     pub(super) counters: RingCounters,
@@ -171,6 +179,7 @@ impl Ring {
             ready: Vec::new(),
             starved: VecDeque::new(),
             crowded_rounds: 0,
+            small_rounds: 0,
             paused: Timers::new(),
             counters: RingCounters::default(),
             shard,
@@ -201,6 +210,11 @@ impl Ring {
     /// Receives that could fill all buffers get one, and then wait for those that wait already.
     pub(super) fn receives_take_turns(&self) -> bool {
         self.crowded_rounds > 0
+    }
+
+    /// Small replies were sent a moment ago: whoever waits for the next should not wait until a large one is copied.
+    pub(super) fn serves_small(&self) -> bool {
+        self.small_rounds > 0
     }
 
     pub fn open_sockets(&self) -> usize {
@@ -287,6 +301,7 @@ impl Ring {
             0 | 1 => self.crowded_rounds.saturating_sub(1),
             _ => CROWDED_ROUNDS,
         };
+        self.small_rounds = self.small_rounds.saturating_sub(1);
         let mut free = self.provided.free();
         while free > 0 {
             let Some(key) = self.starved.pop_front() else { break };
@@ -336,6 +351,12 @@ impl Ring {
                 Work::CancelReceive { socket, receive: self.sockets.state(socket).receive }
             }
             Operation::Send { socket, slices } => {
+                let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+                let state = self.sockets.state(socket);
+                state.hears_much |= bytes > SMALL_SEND_BYTES_MAX;
+                if !state.hears_much {
+                    self.small_rounds = SMALL_ROUNDS;
+                }
                 let gather = self.in_flight.take_gather();
                 Work::Send { socket, slices, progress: Default::default(), gather }
             }

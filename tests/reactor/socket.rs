@@ -166,6 +166,46 @@ fn a_slow_reader_gets_every_byte_of_a_big_gather_send() {
 }
 
 #[test]
+fn large_replies_go_in_pieces_while_others_are_sent_small_ones() {
+    const LARGE: usize = 1 << 20;
+    let mut driver = Driver::new();
+    let (mut small_client, small) = pair(&mut driver);
+    let (large_client, large) = pair(&mut driver);
+    let expected: Vec<u8> = (0..LARGE).map(|i| (i / 3) as u8 ^ (i >> 16) as u8).collect();
+    let slices: Slices = expected.chunks(300_001).map(Bytes::copy_from_slice).collect();
+    // Entries of the kernel that a large reply takes; as many as it wants are read at the other end.
+    let enters = |driver: &mut Driver| {
+        let mut client = large_client.try_clone().unwrap();
+        let expected = expected.clone();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![0; LARGE];
+            client.read_exact(&mut bytes).unwrap();
+            assert!(bytes == expected);
+        });
+        let before = driver.ring.enters();
+        assert!(is_done(&driver.run(Operation::Send { socket: large, slices: slices.clone() })));
+        reader.join().unwrap();
+        driver.ring.enters() - before
+    };
+    let in_pieces_least = (LARGE / (128 << 10)) as u64;
+    let alone = enters(&mut driver);
+    assert!(alone < in_pieces_least, "{alone} entries for a reply that nobody waits behind");
+    let is_sent = driver.run(Operation::Send { socket: small, slices: vec![Bytes::from_static(b"small")] });
+    assert!(is_done(&is_sent));
+    let beside = enters(&mut driver);
+    assert!(beside >= in_pieces_least, "{beside} entries beside small replies");
+    // A small one to who is sent large ones is none to wait for. The last of the others is forgotten.
+    (0..300).for_each(|_| driver.poll());
+    let is_sent = driver.run(Operation::Send { socket: large, slices: vec![Bytes::from_static(b"small")] });
+    assert!(is_done(&is_sent));
+    let mut bytes = [0; 5];
+    (&large_client).read_exact(&mut bytes).unwrap();
+    small_client.read_exact(&mut bytes).unwrap();
+    let after = enters(&mut driver);
+    assert!(after < in_pieces_least, "{after} entries after the small ones");
+}
+
+#[test]
 fn the_end_of_a_stream_and_a_reset_are_told_apart() {
     let mut driver = Driver::new();
     let (client, socket) = pair(&mut driver);
