@@ -9,6 +9,9 @@
 //! Each checkpoint of the journal carries the unfinished blocks forward (`carry`): they cannot be stored before they are full.
 //! A rolled segment ends with its last block padded, and is trimmed when it is sealed.
 //!
+//! A segment of an `os` topic *pads*: its last block goes with each group, with zeros behind its batches, and is written again
+//! once there are more. Nothing of it is in the journal, whose flush would cost more than the whole write (`DirectFile::pads`).
+//!
 //! Reads go through the page cache, which a direct write only throws out: a consumer that lags behind the tail cache fills it.
 //!
 //! Invariants, for a direct segment: its blocks are written up to `blocks_end`, into zeros; `unfinished` holds every batch that
@@ -45,6 +48,15 @@ pub(super) struct DirectFile {
     pub blocks_end: Position,
     /// Everything below is on the device.
     pub flushed_blocks_end: Position,
+    /// The unfinished block is in the file too, as it was when the last group ended. It is written over then, so that a power
+    /// cut may take of it what was acknowledged: only where no flush is promised, and none counts for the batches in it.
+    pub pads: bool,
+}
+
+impl DirectFile {
+    pub fn new(file: Option<File>, pads: bool) -> DirectFile {
+        DirectFile { file, pads, ..DirectFile::default() }
+    }
 }
 
 /// Whether a log of a topic that wants it may write past the page cache.
@@ -70,6 +82,8 @@ pub(super) struct Unfinished {
 pub(super) struct DirectFlight {
     segment: Offset,
     position: Position,
+    /// Where the write ends: with the unfinished block, if the segment pads.
+    write_end: Position,
     blocks_end: Position,
     end_offset: Offset,
     /// What is stored whole once the group is done, and where that ends in the segment.
@@ -232,6 +246,17 @@ impl Log {
         self.is_direct_wanted() && self.may_be_direct == MayBeDirect::Yes
     }
 
+    /// A direct segment that begins now pads.
+    pub(super) fn wants_padding(&self) -> bool {
+        self.config.durability == Durability::Os
+    }
+
+    /// The active segment has batches, and pads although a flush is promised now: it takes no more.
+    pub(super) fn is_padding_over(&self) -> bool {
+        let active = self.active();
+        !active.is_empty() && active.direct.is_some_and(|direct| direct.pads) && !self.wants_padding()
+    }
+
     /// Decides whether this log's groups are large ones, before a batch is appended. A change rolls the segment, so it takes
     /// a different size for a while, and an empty segment or one that is worth ending.
     pub(super) fn judge_group_size(&mut self, batch_bytes: usize) {
@@ -264,7 +289,8 @@ impl Log {
 
     /// The active segment is written in another way than the topic wants: it takes no more batches.
     pub(super) fn is_way_over(&self) -> bool {
-        self.active().direct.is_some() != self.wants_direct()
+        let pads = self.wants_direct().then(|| self.wants_padding());
+        self.active().direct.map(|direct| direct.pads) != pads
     }
 
     /// Settles how a segment without batches is written. A segment that recovery opened is cached: what a crash left of its
@@ -273,27 +299,38 @@ impl Log {
         if !self.active().is_empty() || !self.is_way_over() {
             return;
         }
+        let (wants_direct, pads) = (self.wants_direct(), self.wants_padding());
         match self.active_mut().direct.take() {
+            Some(DirectFile { file, .. }) if wants_direct => {
+                self.active_mut().direct = Some(DirectFile::new(file, pads));
+            }
             Some(DirectFile { file, .. }) => {
                 self.lent.extend(file.map(|file| (file, super::Loans::default())))
             }
             None => {
-                self.active_mut().direct = Some(DirectFile::default());
+                self.active_mut().direct = Some(DirectFile::new(None, pads));
                 // What is reserved is not zeroed.
                 self.space.start_anew();
             }
         }
     }
 
-    /// Takes or gives back the right to leave unfinished blocks in the journal.
+    /// Takes or gives back the right to leave unfinished blocks in the journal. Who pads needs none.
     pub(super) fn ask_journal(&mut self, journal: &mut Journal) {
         let is_wanted = self.is_direct_wanted();
-        if is_wanted && self.may_be_direct == MayBeDirect::NotNow {
-            self.may_be_direct =
-                if journal.may_carry(self.slot) { MayBeDirect::Yes } else { MayBeDirect::NotNow };
-        } else if !is_wanted && self.may_be_direct == MayBeDirect::Yes && !self.has_direct() {
+        match self.may_be_direct {
+            MayBeDirect::Never => return,
+            MayBeDirect::NotNow if !is_wanted => return,
+            _ if is_wanted => {
+                let is_granted = self.wants_padding() || journal.may_carry(self.slot);
+                self.may_be_direct = if is_granted { MayBeDirect::Yes } else { MayBeDirect::NotNow };
+            }
+            _ if !self.has_direct() => self.may_be_direct = MayBeDirect::NotNow,
+            _ => {}
+        }
+        let is_carrying = is_wanted && !self.wants_padding();
+        if !is_carrying && !self.unsealed_direct().any(|direct| !direct.pads) {
             journal.carries_no_more(self.slot);
-            self.may_be_direct = MayBeDirect::NotNow;
         }
     }
 
@@ -312,7 +349,11 @@ impl Log {
 
     /// A segment is direct and not sealed yet.
     fn has_direct(&self) -> bool {
-        self.segments.range(self.first_unsealed()..).any(|segment| segment.direct.is_some())
+        self.unsealed_direct().next().is_some()
+    }
+
+    fn unsealed_direct(&self) -> impl Iterator<Item = DirectFile> {
+        self.segments.range(self.first_unsealed()..).filter_map(|segment| segment.direct)
     }
 
     /// The rolled segment whose last block is not in the file, if the block waits for nothing else: no batch of the segment, or of
@@ -386,14 +427,16 @@ impl Log {
             // Blocks in a file whose name is lost would be lost with it.
             return Ok(None);
         }
-        let DirectFile { file, blocks_end: start, .. } = segment.direct.expect("looked at a moment ago");
+        let DirectFile { file, blocks_end: start, pads, .. } =
+            segment.direct.expect("looked at a moment ago");
         let file = file.expect("bytes enter the tail once there are zeros for them");
         let last = group.last().or(self.unfinished.pieces.last()).expect("a group, or an end to write");
         let (end, end_offset) = (end_of(last), last.end_offset);
         let is_end = segment.state != SegmentState::Active && end == segment.size_bytes;
         let blocks_end = if is_end { end } else { block_start(end) };
         assert!(start <= blocks_end, "blocks are written to {start}, a group ends at {end}");
-        let is_writing = start < blocks_end;
+        let write_end = if pads { end } else { blocks_end };
+        let is_writing = start < write_end;
         let pieces = || self.unfinished.pieces.iter().chain(group);
         let mut rest = spare_pieces();
         rest.extend(pieces().filter(|piece| end_of(piece) > blocks_end).cloned());
@@ -404,7 +447,7 @@ impl Log {
 
         // What is behind the blocks and not in the journal yet.
         let first_position = group.first().map_or(end, |piece| piece.position);
-        let from = first_position.max(blocks_end);
+        let from = first_position.max(write_end);
         let mut gathered = Block::default();
         let behind = in_one_piece(group, from, end, &mut gathered);
         let has_entry = !behind.is_empty();
@@ -414,7 +457,7 @@ impl Log {
         }
         let mut with_sync = self.config.durability == Durability::Fsync;
         if is_writing {
-            let slices = blocks(pieces(), start, blocks_end);
+            let slices = blocks(pieces(), start, write_end);
             let flushed = SyncInFlight { segment: segment_base, end_offset: stored.0, blocks_end };
             match self.submit_commit(io, Tag::Direct, (file, start), slices, with_sync, flushed) {
                 Some(is_linked) => with_sync = is_linked,
@@ -440,6 +483,7 @@ impl Log {
         Ok(Some(DirectFlight {
             segment: segment_base,
             position: start,
+            write_end,
             blocks_end,
             end_offset,
             stored,
@@ -467,7 +511,7 @@ impl Log {
         match outcome {
             Outcome::Done => {
                 flight.written_at = Some(now);
-                let bytes = (flight.blocks_end - flight.position) as usize;
+                let bytes = (flight.write_end - flight.position) as usize;
                 self.measured = Some(Measured::Direct(bytes, now.since(flight.started)));
                 self.end_direct(cache);
                 Ok(())
@@ -543,13 +587,24 @@ impl Log {
         true
     }
 
+    /// The segment of the unfinished block.
+    fn unfinished_direct(&self) -> Option<DirectFile> {
+        let first = self.unfinished.pieces.first()?;
+        let segment = self.segments.iter().rev().find(|s| s.base_offset == first.segment);
+        Some(segment.and_then(|s| s.direct).expect("an unfinished block is of a direct segment"))
+    }
+
+    /// Of what is not stored the journal has nothing: a flush of the segment says nothing of it.
+    pub(super) fn is_unfinished_padded(&self) -> bool {
+        self.unfinished_direct().is_some_and(|direct| direct.pads)
+    }
+
     /// What is in the segment of a batch whose end is in the journal is on the device. Of the unfinished ones it can only be the
     /// first.
     pub(super) fn is_begun_batch_flushed(&self) -> bool {
-        let Some(first) = self.unfinished.pieces.first() else { return true };
-        let segment = self.segments.iter().rev().find(|s| s.base_offset == first.segment);
-        let direct = segment.and_then(|s| s.direct).expect("an unfinished block is of a direct segment");
-        first.position >= direct.blocks_end || direct.blocks_end == direct.flushed_blocks_end
+        let Some(direct) = self.unfinished_direct() else { return true };
+        self.unfinished.pieces[0].position >= direct.blocks_end
+            || direct.blocks_end == direct.flushed_blocks_end
     }
 
     fn assert_direct(&self, base_offset: Offset) {
@@ -578,12 +633,11 @@ impl Log {
         else {
             return true;
         };
-        if self.unfinished.sequence >= below {
+        let direct = self.unfinished_direct().expect("there is an unfinished block");
+        if self.unfinished.sequence >= below || direct.pads {
             return true;
         }
-        let (segment, end) = (first.segment, end_of(last));
-        let direct = self.segments.iter().find(|s| s.base_offset == segment).and_then(|s| s.direct);
-        let position = direct.expect("an unfinished block is of a direct segment").blocks_end;
+        let (segment, end, position) = (first.segment, end_of(last), direct.blocks_end);
         let mut gathered = Block::default();
         let bytes = in_one_piece(&self.unfinished.pieces, position, end, &mut gathered);
         if !journal.has_room(bytes.len()) {

@@ -416,6 +416,8 @@ impl Log {
             // What only the mapped journal has is to be flushed as well.
             self.want_stored();
         }
+        // The last block is written in another way from now on, and finished for that.
+        self.is_roll_wanted |= self.is_padding_over();
         self.commit();
     }
 

@@ -107,7 +107,7 @@ impl Log {
 
         let mut active = Segment::new(base_offset, now);
         active.file = Some(file);
-        active.direct = direct.map(|file| DirectFile { file: Some(file), ..DirectFile::default() });
+        active.direct = direct.map(|file| DirectFile::new(Some(file), self.wants_padding()));
         active.is_named = false;
         active.is_name_durable = false;
         self.segments.push_back(active);

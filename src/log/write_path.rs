@@ -611,7 +611,7 @@ impl Log {
         self.file_flushed = flushed;
         self.flushed = self.flushed.max(flushed);
         // What is not stored is in the journal, but for what a block has of the first batch; durably, if it is not the mapped one.
-        let is_rest_durable = self.mapped_end().is_none();
+        let is_rest_durable = self.mapped_end().is_none() && !self.is_unfinished_padded();
         if is_rest_durable && self.file_flushed == self.stored && self.is_begun_batch_flushed() {
             self.flushed = self.written;
         }

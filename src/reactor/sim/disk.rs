@@ -37,7 +37,7 @@ use std::sync::Arc;
 use super::content::{ErrorCount, FileContent, Loss, Moment, SyncStart, sectors};
 use super::random::SimRandom;
 use crate::model::Position;
-use crate::reactor::{FileKind, FileName};
+use crate::reactor::{DIRECT_BLOCK_BYTES, FileKind, FileName};
 
 /// What a device writes as a whole.
 pub const SECTOR_BYTES: u64 = 512;
@@ -318,16 +318,19 @@ impl Disk {
         }
     }
 
-    /// Panics if bytes are about to go where others are, in a file that is written once.
-    pub fn assert_unwritten(&self, descriptor: i32, position: Position, length: usize) {
+    /// Panics if bytes are about to go where others are, in a file that is written once. The first block of a direct write may
+    /// be there in part, if what is there stays.
+    pub fn assert_unwritten(&self, descriptor: i32, position: Position, bytes: &[u8]) {
         if !self.opened(descriptor).is_written_once {
             return;
         }
-        let mut there = vec![0; length];
+        let mut there = vec![0; bytes.len()];
         // Where the device cannot read nobody knows.
         let length = self.content(descriptor).read(position, &mut there).unwrap_or(0);
-        let written = there[..length].iter().position(|byte| *byte != 0);
-        if let Some(at) = written {
+        let again = if self.is_direct(descriptor) { DIRECT_BLOCK_BYTES } else { 0 };
+        let stays = |at: usize, byte: u8| at < again && byte == bytes[at];
+        let written = there[..length].iter().enumerate().find(|&(at, &byte)| byte != 0 && !stays(at, byte));
+        if let Some((at, _)) = written {
             panic!("a write at {position} covers what was written at {}", position + at as u64);
         }
     }

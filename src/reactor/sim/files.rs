@@ -197,7 +197,7 @@ impl Files for SimFiles {
             "write",
             |disk, random, faults| {
                 if are_zeros {
-                    disk.assert_unwritten(file.0, position, bytes.len());
+                    disk.assert_unwritten(file.0, position, bytes);
                 }
                 let written = match random.per_million(faults.write_error) {
                     true => Err(device_error()),

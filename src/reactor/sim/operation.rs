@@ -266,7 +266,7 @@ impl World {
         let delay = match work {
             FileWork::Write { position, bytes, then_sync, is_applied, error } => {
                 *is_applied = true;
-                disk.assert_unwritten(file.0, *position, bytes.len());
+                disk.assert_unwritten(file.0, *position, bytes);
                 if random.per_million(faults.write_error) {
                     disk.write_in_part(file.0, *position, bytes, random);
                     *error = Some(libc::EIO);

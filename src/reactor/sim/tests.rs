@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::buffer::AlignedBuffer;
 use crate::model::{Monotonic, ShardId};
 use crate::reactor::{
     Completion, File, Files, Io, OpenMode, Operation, Outcome, Rejected, Room, Socket, Token,
@@ -834,6 +835,39 @@ fn a_file_that_is_written_once_takes_no_second_write() {
         io.submit(Token::new(Room::Log, 0), Operation::Write { file, position, slices }).ok().unwrap();
         while world.advance_to_next_event().is_some() {}
     }
+}
+
+/// A log of `a`, 1,000 bytes of it, then written again through O_DIRECT from its first block on.
+fn write_again(block: impl Fn(usize) -> u8, blocks: usize) {
+    let world = SimWorld::new(1, SimOptions { written_once: &[".log"], ..SimOptions::default() });
+    let file = world.files().open(Path::new("/0.log"), OpenMode::Direct).unwrap();
+    let mut io = world.io(ShardId(0));
+    let first: Vec<u8> = (0..2 * 4096).map(|at| if at < 1000 || at == 4096 { b'a' } else { 0 }).collect();
+    let second: Vec<u8> = (0..blocks * 4096).map(block).collect();
+    for bytes in [first, second] {
+        let mut aligned = AlignedBuffer::with_capacity(bytes.len());
+        aligned.extend_from_slice(&bytes);
+        let operation = Operation::Write { file, position: 0, slices: vec![aligned.freeze()] };
+        io.submit(Token::new(Room::Log, 0), operation).ok().unwrap();
+        while world.advance_to_next_event().is_some() {}
+    }
+}
+
+#[test]
+fn a_block_may_be_written_again_with_more_in_it() {
+    write_again(|at| if at < 1000 { b'a' } else { b'b' }, 1);
+}
+
+#[test]
+#[should_panic(expected = "a write at 0 covers what was written at 999")]
+fn a_block_is_not_written_again_with_other_bytes() {
+    write_again(|at| if at < 999 { b'a' } else { b'b' }, 1);
+}
+
+#[test]
+#[should_panic(expected = "a write at 0 covers what was written at 4096")]
+fn no_more_than_the_first_block_is_written_again() {
+    write_again(|_| b'a', 2);
 }
 
 #[test]

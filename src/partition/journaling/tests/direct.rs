@@ -46,6 +46,41 @@ fn a_crash_at_any_operation_around_rolls_of_direct_segments_keeps_what_was_ackno
 }
 
 #[test]
+fn without_a_flush_the_last_block_is_in_the_segment_and_nothing_in_the_journal() {
+    let mut bench = Bench::new(1, Setup { topics: 1, durability: Durability::Os, ..DIRECT });
+    for records in [500, 100, 9_000, 40] {
+        bench.append(0, records);
+        bench.settle().unwrap();
+        assert_eq!(batch_bytes(&bench, 0, 0), bench.log(0).size_bytes(), "all of it, after {records} bytes");
+    }
+    assert!(bench.log(0).is_journal_direct());
+    assert_eq!(bench.numbers().counts.groups, 0);
+    assert!(bench.log(0).stored_offset() < 4, "what is written again counts as stored when it is full");
+    assert_eq!(bench.assert_survives(CrashKind::ProcessKill, "padded"), [(0, 4)]);
+}
+
+#[test]
+fn a_kill_at_any_operation_keeps_padded_blocks() {
+    let setup = Setup { durability: Durability::Os, ..DIRECT };
+    crash_everywhere(CrashKind::ProcessKill, setup, 17, |bench| busy(bench, 60));
+    let setup = Setup { segment_bytes: 100 * KIB, ..setup };
+    crash_everywhere(CrashKind::ProcessKill, setup, 17, |bench| busy(bench, 40));
+}
+
+/// What pads cannot be flushed for good, so its segment ends with a promise to flush.
+#[test]
+fn a_switch_to_fsync_ends_a_padded_segment() {
+    let mut bench = Bench::new(1, Setup { topics: 1, durability: Durability::Os, ..DIRECT });
+    bench.append(0, 500);
+    bench.quiesce().unwrap();
+    assert_eq!(bench.log(0).flushed_offset(), 0);
+    bench.set_path(0, Durability::Fsync, WritePath::Direct);
+    bench.quiesce().unwrap();
+    assert_eq!((bench.log(0).flushed_offset(), bench.log(0).segment_count()), (1, 2));
+    assert_eq!(bench.assert_survives_worst("after the switch"), [(0, 1)]);
+}
+
+#[test]
 fn a_live_topic_changes_to_direct_and_back_at_any_time() {
     use Durability::{Fsync, Os};
     use WritePath::{Direct, Journal, PageCache};
