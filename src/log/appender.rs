@@ -352,8 +352,7 @@ impl Log {
     /// Makes sure that the bytes have a place on the file system before they enter the tail.
     fn take_space(&mut self, size_bytes: u64, now: Now) -> Result<(), AppendError> {
         let end = self.active().size_bytes + size_bytes;
-        let needs_zeros = self.active().direct.is_some();
-        match self.space.take(end, self.config.segment_bytes, needs_zeros, now.monotonic) {
+        match self.ask_space(end, now.monotonic) {
             SpaceAnswer::Yes => Ok(()),
             SpaceAnswer::Wait => Err(self.park_append()),
             SpaceAnswer::Refused => Err(AppendError::NoSpace),

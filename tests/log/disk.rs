@@ -131,6 +131,10 @@ impl Disk {
         self.lock().space_left = bytes;
     }
 
+    pub fn space_left(&self) -> Option<u64> {
+        self.lock().space_left
+    }
+
     pub fn fail_syncs(&self, fail: bool) {
         self.lock().fail_syncs = fail;
     }

@@ -112,6 +112,29 @@ fn a_full_disk_refuses_appends_and_recovers_by_itself() {
 }
 
 #[test]
+fn a_disk_without_room_for_a_large_step_is_filled_in_small_ones() {
+    let mut bench = Bench::new(1, LogConfig { segment_bytes: 1 << 30, ..small_config() });
+    let [big, small] = [900_000, 60_000].map(|bytes| batch_of(1_000_000, &[&vec![1; bytes]], None));
+    for _ in 0..40 {
+        bench.try_append(&big, 0).unwrap();
+        bench.settle();
+    }
+    // Less than the step that comes next.
+    bench.disk.set_space_left(Some(3 << 20));
+    for batch in [big, small] {
+        while bench.try_append(&batch, 0).is_ok() {
+            bench.settle();
+        }
+        bench.pass_time(1_000);
+    }
+    let left = bench.disk.space_left().unwrap();
+    assert!(left < 64 * 1024, "{left} bytes are left");
+    bench.settle();
+    assert_eq!(bench.log.committed_offset(), bench.log.log_end_offset());
+    assert!(bench.log.offline().is_none());
+}
+
+#[test]
 fn a_failed_flush_takes_the_log_offline_for_good() {
     let mut bench = Bench::new(1, small_config());
     bench.append(1, 10);
