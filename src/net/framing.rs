@@ -78,6 +78,7 @@ impl FrameSplitter {
                     *input = &input[LENGTH_BYTES + length..];
                     return Ok(Some(Frame::Lent(frame)));
                 }
+                self.make_room(LENGTH_BYTES + length, input.len());
             }
             if input.is_empty() {
                 return Ok(None);
