@@ -138,6 +138,10 @@ impl DirectorySet {
         self.usable.iter().filter(|directory| directory.failure().is_none()).map(|d| d.id).collect()
     }
 
+    pub fn is_online(&self, id: DirectoryId) -> bool {
+        self.usable.iter().any(|directory| directory.id == id && directory.failure().is_none())
+    }
+
     /// Takes a directory offline for good. False if it was so already.
     pub fn fail(&self, index: DirectoryIndex, error: Arc<StorageError>) -> bool {
         self.get(index).failure.set(error).is_ok()

@@ -53,9 +53,9 @@ impl Shard {
     /// the broker accepts nobody, or a directory has failed since.
     pub(super) fn register_again(&mut self) {
         let Some(seat) = &mut self.controller else { return };
-        let online = self.partitions.directories().online_ids();
+        let all = self.partitions.directories();
         let directories = &mut self.registration.directories;
-        directories.retain(|id| online.contains(id));
+        directories.retain(|id| all.is_online(*id));
         let known = seat.latest().local_broker();
         let is_known = known.is_some_and(|broker| broker.directories == *directories);
         if seat.latest().version == self.boot_version || !is_known {
