@@ -6,7 +6,7 @@
 //! So what a log's journaled batches were once is always known, by a recovery point or by a group that counts: a start that
 //! does not find it tells of damage, and takes it for no torn end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,9 @@ const STORES_MAX: usize = 3;
 /// as many fdatasyncs from 256 files on (measured on ext4 and XFS).
 const FILES_FLUSHED_SINGLY_MAX: usize = 4;
 
+/// Recovery points that a checkpoint has room for at once.
+const MOVED_EXPECTED: usize = 256;
+
 /// A bug that the tests must catch: the journal is released before the segments are flushed.
 const PLANTED_NO_SYNC: bool = cfg!(corelog_planted = "103");
 
@@ -53,27 +56,66 @@ pub struct JournalNumbers {
 }
 
 /// Where a checkpoint stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// These logs have journaled bytes below these offsets that are not in their segments.
-    Storing(BTreeMap<ReplicaIndex, Offset>),
-    /// These logs flush their files up to these offsets.
-    Flushing(BTreeMap<ReplicaIndex, Offset>),
-    /// The file system is being flushed; of these logs so much was stored when that began.
-    Syncing(Vec<(ReplicaIndex, Offset)>),
+    /// So many of the targets are not in their segments.
+    Storing { waiting: usize },
+    /// The targets' files are being flushed, one by one.
+    Flushing,
+    /// The file system is being flushed; of the targets so much was stored when that began.
+    Syncing,
     /// The recovery points of what is flushed are being written.
     Recording,
+}
+
+/// What a checkpoint waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Target {
+    index: ReplicaIndex,
+    offset: Offset,
+    /// The log has journaled bytes below the offset that are not in its segments.
+    is_waiting: bool,
 }
 
 struct Checkpoint {
     /// Groups before it are released at the end.
     below: u64,
-    /// What was to be stored, for the flush.
-    targets: BTreeMap<ReplicaIndex, Offset>,
+    /// By log: what was to be stored; from the flush on what is not flushed.
+    targets: Vec<Target>,
     /// Logs whose unfinished block has to be journaled again.
     carrying: Vec<ReplicaIndex>,
     stage: Stage,
     /// When it was first looked at.
     begun: Option<Monotonic>,
+}
+
+impl Checkpoint {
+    fn find(&self, index: ReplicaIndex) -> Result<usize, usize> {
+        self.targets.binary_search_by_key(&index, |target| target.index)
+    }
+
+    fn set_target(&mut self, index: ReplicaIndex, offset: Offset) {
+        match self.find(index) {
+            Ok(at) => self.targets[at].offset = offset,
+            Err(at) => self.targets.insert(at, Target { index, offset, is_waiting: false }),
+        }
+    }
+
+    /// Waits no longer for this target to be stored.
+    fn stop_waiting(&mut self, at: usize) {
+        let was_waiting = std::mem::take(&mut self.targets[at].is_waiting);
+        if let Stage::Storing { waiting } = &mut self.stage {
+            *waiting -= usize::from(was_waiting);
+        }
+    }
+
+    fn forget(&mut self, index: ReplicaIndex) {
+        if let Ok(at) = self.find(index) {
+            self.stop_waiting(at);
+            self.targets.remove(at);
+        }
+        self.carrying.retain(|carrying| *carrying != index);
+    }
 }
 
 /// One journal and what is under way for it.
@@ -84,6 +126,9 @@ pub(super) struct JournalSeat {
     /// Open for `syncfs` alone: it reports write-back errors since it was opened.
     sync_file: File,
     checkpoint: Option<Checkpoint>,
+    /// Lists of the last one.
+    spare_targets: Vec<Target>,
+    spare_carrying: Vec<ReplicaIndex>,
     /// Logs whose journaled bytes are due in their segments.
     stores: VecDeque<ReplicaIndex>,
     stores_in_flight: usize,
@@ -112,6 +157,8 @@ impl JournalSeat {
             mapped: None,
             sync_file,
             checkpoint: None,
+            spare_targets: Vec::new(),
+            spare_carrying: Vec::new(),
             stores: VecDeque::new(),
             stores_in_flight: 0,
             pinned_bytes: 0,
@@ -288,12 +335,13 @@ impl PartitionSet {
     /// A checkpoint waits no longer for a log that has stored what it had, or never will.
     pub(super) fn note_stored_for_checkpoint(&mut self, index: ReplicaIndex) {
         let replica = self.replicas[index.0 as usize].as_ref().expect("a log that stores is there");
-        if let Some(Checkpoint { stage: Stage::Storing(waiting), .. }) =
-            self.journals.get_mut(&replica.directory).and_then(|seat| seat.checkpoint.as_mut())
-            && let Some(target) = waiting.get(&index)
-            && (replica.log.stored_offset() >= *target || replica.log.offline().is_some())
+        let seat = self.journals.get_mut(&replica.directory);
+        if let Some(checkpoint) = seat.and_then(|seat| seat.checkpoint.as_mut())
+            && let Ok(at) = checkpoint.find(index)
+            && (replica.log.stored_offset() >= checkpoint.targets[at].offset
+                || replica.log.offline().is_some())
         {
-            waiting.remove(&index);
+            checkpoint.stop_waiting(at);
         }
     }
 
@@ -333,13 +381,7 @@ impl PartitionSet {
             seat.journal.carries_no_more(LogSlot(index.0));
             seat.stores.retain(|queued| *queued != index);
             if let Some(checkpoint) = &mut seat.checkpoint {
-                checkpoint.targets.remove(&index);
-                checkpoint.carrying.retain(|carrying| *carrying != index);
-                match &mut checkpoint.stage {
-                    Stage::Storing(waiting) | Stage::Flushing(waiting) => _ = waiting.remove(&index),
-                    Stage::Syncing(targets) => targets.retain(|(target, _)| *target != index),
-                    Stage::Recording => {}
-                }
+                checkpoint.forget(index);
             }
         }
     }
@@ -404,8 +446,11 @@ impl PartitionSet {
         if self.withholds_checkpoints() {
             return;
         }
-        let below = self.seat(directory).journal.next_sequence();
-        let (mut targets, mut waiting, mut carrying) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let seat = self.seat(directory);
+        let below = seat.journal.next_sequence();
+        let mut targets = std::mem::take(&mut seat.spare_targets);
+        let mut carrying = std::mem::take(&mut seat.spare_carrying);
+        let mut waiting = 0;
         for slot in 0..self.replicas.len() as u32 {
             let Some(replica) = self.replicas[slot as usize].as_mut() else { continue };
             let log = &mut replica.log;
@@ -415,16 +460,18 @@ impl PartitionSet {
             if log.is_journal_direct() {
                 carrying.push(ReplicaIndex(slot));
             } else if log.file_flushed_offset() < log.journal_end() {
-                targets.insert(ReplicaIndex(slot), log.journal_end());
-                if log.stored_offset() < log.journal_end() {
-                    waiting.insert(ReplicaIndex(slot), log.journal_end());
+                let (index, offset) = (ReplicaIndex(slot), log.journal_end());
+                let is_waiting = log.stored_offset() < offset;
+                targets.push(Target { index, offset, is_waiting });
+                if is_waiting {
+                    waiting += 1;
                     // What is in flight to the journal now is stored as soon as it is durable there.
                     log.want_stored();
-                    self.queue_store(ReplicaIndex(slot));
+                    self.queue_store(index);
                 }
             }
         }
-        let stage = Stage::Storing(waiting);
+        let stage = Stage::Storing { waiting };
         let begun = None;
         self.seat(directory).checkpoint = Some(Checkpoint { below, targets, carrying, stage, begun });
     }
@@ -433,17 +480,15 @@ impl PartitionSet {
         let Some(mut checkpoint) = self.seat(directory).checkpoint.take() else { return };
         checkpoint.begun.get_or_insert(now);
         self.carry(directory, &mut checkpoint);
-        if checkpoint.carrying.is_empty()
-            && matches!(&checkpoint.stage, Stage::Storing(waiting) if waiting.is_empty())
-        {
-            checkpoint.stage = self.flush_stored(directory, &checkpoint.targets);
+        if checkpoint.carrying.is_empty() && checkpoint.stage == (Stage::Storing { waiting: 0 }) {
+            checkpoint.stage = self.flush_stored(directory, &mut checkpoint.targets);
         }
-        if let Stage::Flushing(waiting) = &mut checkpoint.stage {
-            waiting.retain(|index, target| {
-                let log = &self.get(*index).log;
-                log.offline().is_none() && log.file_flushed_offset() < *target
+        if checkpoint.stage == Stage::Flushing {
+            checkpoint.targets.retain(|target| {
+                let log = &self.get(target.index).log;
+                log.offline().is_none() && log.file_flushed_offset() < target.offset
             });
-            if waiting.is_empty() {
+            if checkpoint.targets.is_empty() {
                 checkpoint.stage = self.record_recovery_points(directory);
             }
         }
@@ -457,39 +502,42 @@ impl PartitionSet {
             return;
         };
         seat.journal.set_blocked(None);
-        checkpoint.carrying.retain(|index| {
+        let mut carrying = std::mem::take(&mut checkpoint.carrying);
+        carrying.retain(|index| {
             let replica =
                 self.replicas[index.0 as usize].as_mut().expect("a log that leaves is forgotten first");
             let log = &mut replica.log;
             if !log.carry(&mut seat.journal, replica.leader_epoch, checkpoint.below) {
                 return true;
             }
-            checkpoint.targets.insert(*index, log.stored_offset());
+            checkpoint.set_target(*index, log.stored_offset());
             false
         });
+        checkpoint.carrying = carrying;
     }
 
-    /// Everything is in the segments: makes it durable there.
-    fn flush_stored(&mut self, directory: DirectoryIndex, targets: &BTreeMap<ReplicaIndex, Offset>) -> Stage {
-        let is_behind = |(index, target): &(&ReplicaIndex, &Offset)| {
-            self.get(**index).log.file_flushed_offset() < **target && !PLANTED_NO_SYNC
-        };
-        let behind: BTreeMap<ReplicaIndex, Offset> =
-            targets.iter().filter(is_behind).map(|(index, target)| (*index, *target)).collect();
-        if behind.len() <= FILES_FLUSHED_SINGLY_MAX {
-            for (index, target) in &behind {
-                self.get_mut(*index).log.want_file_flushed(*target);
-                self.mark_dirty(*index);
+    /// Everything is in the segments: makes it durable there. What is so already is no target any more.
+    fn flush_stored(&mut self, directory: DirectoryIndex, targets: &mut Vec<Target>) -> Stage {
+        targets.retain(|target| {
+            self.get(target.index).log.file_flushed_offset() < target.offset && !PLANTED_NO_SYNC
+        });
+        if targets.len() <= FILES_FLUSHED_SINGLY_MAX {
+            for target in targets {
+                self.get_mut(target.index).log.want_file_flushed(target.offset);
+                self.mark_dirty(target.index);
             }
-            return Stage::Flushing(behind);
+            return Stage::Flushing;
         }
-        let stored = behind.keys().map(|index| (*index, self.get(*index).log.stored_offset())).collect();
-        let (file, path) = (self.seat(directory).sync_file, self.directories().get(directory).path.clone());
+        for target in targets {
+            target.offset = self.get(target.index).log.stored_offset();
+        }
+        let (file, directories) = (self.seat(directory).sync_file, Arc::clone(self.directories()));
         self.journal_waits.file_system_flushes += 1;
         self.start_job(OwnJob::SyncFileSystem(directory), move |files| {
-            OwnResult::FileSystemSynced(sync_file_system(files, &path, Some(file)))
+            let path = &directories.get(directory).path;
+            OwnResult::FileSystemSynced(sync_file_system(files, path, Some(file)))
         });
-        Stage::Syncing(stored)
+        Stage::Syncing
     }
 
     /// The file system of a directory was flushed for a checkpoint.
@@ -501,24 +549,22 @@ impl PartitionSet {
         if let Err(error) = result {
             return self.journal_failed(directory, error);
         }
-        let checkpoint = seat.checkpoint.take();
-        let Some(Checkpoint { stage: Stage::Syncing(stored), below, targets, carrying, begun }) = checkpoint
-        else {
-            panic!("no file system was being flushed for a checkpoint");
-        };
-        for (index, offset) in stored {
-            self.get_mut(index).log.file_system_synced(offset);
-            self.mark_dirty(index);
+        let checkpoint = seat.checkpoint.take().filter(|checkpoint| checkpoint.stage == Stage::Syncing);
+        let mut checkpoint = checkpoint.expect("a file system is flushed for a checkpoint");
+        for Target { index, offset, .. } in &checkpoint.targets {
+            self.get_mut(*index).log.file_system_synced(*offset);
+            self.mark_dirty(*index);
         }
-        let stage = self.record_recovery_points(directory);
-        self.seat(directory).checkpoint = Some(Checkpoint { below, targets, carrying, stage, begun });
+        checkpoint.stage = self.record_recovery_points(directory);
+        self.seat(directory).checkpoint = Some(checkpoint);
     }
 
     /// Everything below the checkpoint is flushed in the segments: before its groups are released the recovery points say so.
     fn record_recovery_points(&mut self, directory: DirectoryIndex) -> Stage {
         let here = |replica: &&mut Replica| replica.directory == directory && !replica.is_withdrawn;
+        let mut moved: Vec<PartitionOffsets> = Vec::with_capacity(self.replicas.len().min(MOVED_EXPECTED));
         let replicas = self.replicas.iter_mut().flatten().filter(here);
-        let moved: Vec<PartitionOffsets> = replicas.filter_map(Replica::moved_offsets).collect();
+        moved.extend(replicas.filter_map(Replica::moved_offsets));
         let directories = Arc::clone(self.directories());
         self.start_job(OwnJob::RecordRecoveryPoints(directory), move |files| {
             OwnResult::RecoveryPointsRecorded(directories.get(directory).book.write(files, &moved))
@@ -539,10 +585,13 @@ impl PartitionSet {
         if seat.journal.is_given_up() {
             return;
         }
-        let Some(Checkpoint { below, stage: Stage::Recording, begun, .. }) = seat.checkpoint.take() else {
-            panic!("no recovery points were being written for a checkpoint");
-        };
+        let checkpoint = seat.checkpoint.take().filter(|checkpoint| checkpoint.stage == Stage::Recording);
+        let Checkpoint { below, begun, mut targets, mut carrying, .. } =
+            checkpoint.expect("recovery points are written for a checkpoint");
         seat.journal.checkpointed(below);
+        targets.clear();
+        carrying.clear();
+        (seat.spare_targets, seat.spare_carrying) = (targets, carrying);
         let begun = begun.expect("it was looked at when its flush began");
         self.journal_waits.meter.checkpointed(now.since(begun));
     }
