@@ -5,6 +5,9 @@
 //! level, need no bound of their own: each is one of its connection's requests in flight. Bounds that no setting
 //! changes stand beside their user: messages between two shards in `mesh/mailbox`, log lines under way in `control`.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use crate::config::Config;
 
 /// What the host gives, as `host` found it.
@@ -21,7 +24,11 @@ pub struct Resources {
 pub struct Limits {
     pub shards: u16,
 
-    /// At the bound a new connection is closed at once.
+    /// At these bounds a new connection is closed at once: of all shards, of a client's address, of some addresses.
+    pub connections: u32,
+    pub address_connections: u32,
+    pub connections_of: BTreeMap<IpAddr, u32>,
+    /// As many as a shard has room for. At the bound a new connection is closed at once.
     pub shard_connections: u32,
     /// At the bound the connection is not read from until a reply has left.
     pub connection_requests_in_flight: u32,
@@ -72,6 +79,9 @@ const OLD_FILES_MAX: u64 = 1024;
 const FILE_OPERATIONS: u32 = 4096;
 const TRACE_EVENTS: u32 = 4096;
 
+/// Fewer connections than this may all come to one shard.
+const SPREAD_CONNECTIONS_MIN: u32 = 256;
+
 const _: () = assert!(TRACE_EVENTS > 0, "a trace holds events");
 const _: () = assert!(REQUEST_MEMORY_BYTES_MAX > i32::MAX as u64, "one request of any legal size fits");
 
@@ -85,13 +95,17 @@ impl Limits {
             .unwrap_or_else(|| (host.memory_bytes / 4).min(REQUEST_MEMORY_BYTES_MAX))
             // One whole request must fit on each shard, or a legal one could never be received.
             .max(u64::from(config.request_bytes_max) * u64::from(shards));
-        // SO_REUSEPORT spreads connections by hash, not evenly: a shard may take a quarter more than its share.
+        // SO_REUSEPORT spreads connections by hash, not evenly: a shard may take a quarter more than its share, and all of few.
         let shard_connections = each(config.connections_max + config.connections_max / 4)
+            .max(config.connections_max.min(SPREAD_CONNECTIONS_MIN))
             // Direct descriptors take none of the process's, but the kernel bounds the table of each ring by RLIMIT_NOFILE
             // (io_uring/rsrc.c, io_sqe_files_register).
             .min(u32::try_from(host.open_files).unwrap_or(u32::MAX));
         let limits = Limits {
             shards,
+            connections: config.connections_max,
+            address_connections: config.connections_per_address_max,
+            connections_of: config.connections_of_addresses.clone(),
             shard_connections,
             connection_requests_in_flight: config.connection_requests_in_flight_max,
             connection_response_bytes: config.connection_response_bytes_max,
@@ -149,6 +163,12 @@ mod tests {
             assert!(all >= config.connections_max, "{all} connections on {shards} shards");
             assert!(limits.shard_fetch_sessions * u32::from(shards) >= config.fetch_sessions_max);
         }
+    }
+
+    #[test]
+    fn few_connections_may_all_come_to_one_shard() {
+        let config = Config { connections_max: 10, ..Config::default() };
+        assert_eq!(Limits::new(&config, 4, HOST).shard_connections, 10);
     }
 
     #[test]

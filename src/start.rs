@@ -374,6 +374,7 @@ fn prepare(
         progress: progress.clone(),
         started: Instant::now(),
     };
+    let admission = shard::admission(limits);
     let mut reports = Vec::new();
     for (index, placement) in (0u16..).zip(&host.placements) {
         let shard = ShardId(index);
@@ -411,6 +412,7 @@ fn prepare(
                 shard_count,
                 config: Arc::clone(config),
                 limits: limits.clone(),
+                admission: Arc::clone(&admission),
                 directories: Arc::clone(directories),
                 image: Arc::clone(&image),
                 metadata: if index == 0 { metadata.take() } else { None },

@@ -62,7 +62,7 @@ impl Unit {
 
 struct Row(&'static str, Kind, Option<&'static str>, Check, &'static str);
 
-use Check::{Address, Any, AtLeast, Between, Cores, OneOf, Uuid};
+use Check::{Address, AddressCounts, Any, AtLeast, Between, Cores, OneOf, Uuid};
 use Kind::{Boolean, Int, List, Long, Short, String};
 
 /// Settings that are no topic setting's default. Those are made from the topic table, so that each fact is said once.
@@ -135,6 +135,10 @@ static OWN: &[Row] = &[
         "Least severe log line that is written to standard error."),
     Row("max.connections", Int, Some("16384"), Between(1, 1 << 20),
         "Most client connections of the process; one more is closed at once."),
+    Row("max.connections.per.ip", Int, Some("2147483647"), AtLeast(0),
+        "Most client connections from one address; one more is closed at once."),
+    Row("max.connections.per.ip.overrides", List, Some(""), AddressCounts,
+        "Addresses with a bound of their own in the place of `max.connections.per.ip`. Host names are not looked up."),
     Row("max.incremental.fetch.session.cache.slots", Int, Some("1000"), Between(0, 1 << 20),
         "Most incremental fetch sessions kept."),
     Row("max.request.partition.size.limit", Int, Some("2000"), AtLeast(1),

@@ -12,9 +12,10 @@ mod topic;
 mod topic_table;
 mod value;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub use topic::{
     nearest_topic_setting,
 };
 pub use topic_table::{Effect, Synonym, TOPIC_SETTINGS, TopicSetting, topic_setting};
+use value::parse_address_count;
 pub use value::{Address, CORES_MAX, Check, Cores, InvalidValue, Kind, ListenersMode, Value};
 
 /// Data directories that one broker may have. Each costs a lock, a set of checkpoint files and a journal a shard.
@@ -65,6 +67,8 @@ pub struct Config {
     pub partitions_max: u32,
 
     pub connections_max: u32,
+    pub connections_per_address_max: u32,
+    pub connections_of_addresses: BTreeMap<IpAddr, u32>,
     pub connections_max_idle_ms: u64,
     pub connection_requests_in_flight_max: u32,
     pub connection_response_bytes_max: u64,
@@ -374,6 +378,12 @@ impl Rows<'_> {
         self.value(name).map(|value| value.text().to_owned())
     }
 
+    fn connections_of_addresses(&mut self) -> BTreeMap<IpAddr, u32> {
+        let value = self.value("max.connections.per.ip.overrides").expect("has a default");
+        let counts = value.list().iter().map(|element| parse_address_count(element));
+        counts.map(|count| count.expect("checked when it was written")).collect()
+    }
+
     fn address(&mut self, name: &'static str) -> Option<Address> {
         self.text(name).map(|text| Address::parse(&text).expect("checked when it was written, or a default"))
     }
@@ -416,6 +426,8 @@ impl Config {
             default_replication_factor: rows.count("default.replication.factor"),
             partitions_max: rows.count("partitions.max"),
             connections_max: rows.count("max.connections"),
+            connections_per_address_max: rows.count("max.connections.per.ip"),
+            connections_of_addresses: rows.connections_of_addresses(),
             connections_max_idle_ms: rows.count("connections.max.idle.ms"),
             connection_requests_in_flight_max: rows.count("connection.requests.in.flight.max"),
             connection_response_bytes_max: rows.count("connection.response.bytes.max"),

@@ -4,6 +4,7 @@
 //! to people and some match on them.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::model::Uuid;
 
@@ -72,6 +73,8 @@ pub enum Check {
     ThrottledReplicas,
     /// `HOST:PORT`, or Kafka's `PLAINTEXT://HOST:PORT`.
     Address,
+    /// `ADDRESS:COUNT` pairs.
+    AddressCounts,
     /// `all`, a count, or a list of CPUs such as `0-3,6`.
     Cores,
     /// 22 characters of base64url.
@@ -101,6 +104,7 @@ pub enum InvalidValue {
     NotOneOf(&'static [&'static str]),
     NotThrottledReplicas { name: &'static str },
     NotAnAddress,
+    NotAddressCounts,
     NotCores,
     NotAUuid,
 }
@@ -225,6 +229,11 @@ impl Check {
             (Check::Address, Value::Text(text)) if Address::parse(text).is_none() => {
                 Err(InvalidValue::NotAnAddress)
             }
+            (Check::AddressCounts, Value::List(list))
+                if !list.iter().all(|e| parse_address_count(e).is_some()) =>
+            {
+                Err(InvalidValue::NotAddressCounts)
+            }
             (Check::Cores, Value::Text(text)) if Cores::parse(text).is_none() => Err(InvalidValue::NotCores),
             (Check::Uuid, Value::Text(text)) if Uuid::parse(text).is_none_or(|id| id.is_zero()) => {
                 Err(InvalidValue::NotAUuid)
@@ -245,6 +254,7 @@ impl Check {
             Check::EachOneOf(allowed) => format!("any of {}", allowed.join(", ")),
             Check::ThrottledReplicas => "`*` or `partition:broker,...`".to_owned(),
             Check::Address => "HOST:PORT".to_owned(),
+            Check::AddressCounts => "`ADDRESS:COUNT,...`".to_owned(),
             Check::Cores => "`all`, a count, or CPUs such as `0-3,6`".to_owned(),
             Check::Uuid => "22 characters of base64url".to_owned(),
         }
@@ -280,6 +290,9 @@ impl fmt::Display for InvalidValue {
             InvalidValue::NotAnAddress => {
                 f.write_str("Expected HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092")
             }
+            InvalidValue::NotAddressCounts => f.write_str(
+                "Expected IP addresses with a count each, such as 127.0.0.1:20,[::1]:5; host names are not looked up",
+            ),
             InvalidValue::NotAUuid => f.write_str("Expected an id of 22 base64url characters"),
             InvalidValue::NotCores => {
                 f.write_str("Expected 'all', a count of 1 to 1024, or a list of CPUs such as 0-3,6")
@@ -289,6 +302,13 @@ impl fmt::Display for InvalidValue {
 }
 
 impl std::error::Error for InvalidValue {}
+
+/// An IP address, which means the same one in IPv6 too, and a count.
+pub fn parse_address_count(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, count) = text.rsplit_once(':')?;
+    let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    Some((address.parse::<IpAddr>().ok()?.to_canonical(), count.trim().parse().ok()?))
+}
 
 /// Where to listen, or what to tell clients: a host name or IP address (IPv6 without its brackets) and a port.
 #[derive(Clone, PartialEq, Eq, Debug)]

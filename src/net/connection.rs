@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 
+use super::admission::Admitted;
 use super::framing::FrameSplitter;
 use super::response_queue::ResponseQueue;
 use crate::mesh::Ticket;
@@ -92,6 +93,8 @@ pub struct Connection {
     /// The requests from here that wait for an answer.
     pub pending: Vec<Ticket>,
     pub peer: IpAddr,
+    /// Its place among those of the node, until it is gone.
+    pub(super) _admitted: Admitted,
     /// Where it came in. `None`: at a port that all endpoints of the node share.
     pub endpoint: Option<Endpoint>,
     /// The last client id it sent; requests repeat it, so one allocation serves them all.
@@ -103,6 +106,7 @@ impl Connection {
     pub(super) fn new(
         socket: Socket,
         peer: IpAddr,
+        admitted: Admitted,
         endpoint: Option<Endpoint>,
         limits: &ConnectionLimits,
         now: Monotonic,
@@ -127,6 +131,7 @@ impl Connection {
             responses: ResponseQueue::default(),
             pending: Vec::new(),
             peer,
+            _admitted: admitted,
             endpoint,
             client_id: None,
             tally: Tally::default(),

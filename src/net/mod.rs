@@ -4,11 +4,13 @@
 //! order their requests came; nothing is sent for `acks=0`; what one connection can hold is bounded by `limits`.
 //! Called by `shard`; returns what to do instead of doing I/O, except for the socket operations of [`Connections`].
 
+mod admission;
 mod connection;
 mod framing;
 mod response_queue;
 mod table;
 
+pub use admission::{Admission, AdmissionLimits};
 pub use connection::{
     Connection, ConnectionId, ConnectionLimits, ROUND_REQUEST_BYTES_MAX, TURN_REQUEST_BYTES_MAX,
 };

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
+use super::admission::Admission;
 use super::connection::{Arrived, Connection, ConnectionId, ConnectionLimits, Phase};
 use super::framing::{Frame, FrameError, FrameSplitter};
 use super::response_queue::{Response, Sequence};
@@ -79,6 +81,7 @@ pub enum Taken {
 /// The connections of one shard.
 pub struct Connections {
     limits: ConnectionLimits,
+    admission: Arc<Admission>,
     idle_max: Duration,
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -118,9 +121,10 @@ pub struct NetCounts {
 }
 
 impl Connections {
-    pub fn new(limits: ConnectionLimits, idle_max: Duration) -> Connections {
+    pub fn new(limits: ConnectionLimits, admission: Arc<Admission>, idle_max: Duration) -> Connections {
         Connections {
             limits,
+            admission,
             idle_max,
             slots: Vec::new(),
             free: Vec::new(),
@@ -197,13 +201,14 @@ impl Connections {
         now: Monotonic,
     ) {
         self.counts.accepted += 1;
-        if self.open_count >= self.limits.connections_max {
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.ip());
+        let has_room = self.open_count < self.limits.connections_max;
+        let Some(admitted) = has_room.then(|| self.admission.admit(peer)).flatten() else {
             self.counts.refused += 1;
             let nobody = ConnectionId { slot: 0xff_ffff, generation: 0 };
             submit(io, token(KIND_CLOSE, nobody), Operation::CloseSocket { socket });
             return;
-        }
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.ip());
+        };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, connection: None });
             (self.slots.len() - 1) as u32
@@ -213,7 +218,7 @@ impl Connections {
         let id = ConnectionId { slot, generation: entry.generation };
         let mut entrances = self.entrances.iter();
         let entrance = entrances.find(|one| one.listener == listener).expect("it accepts for this table");
-        let mut connection = Connection::new(socket, peer, entrance.endpoint, &self.limits, now);
+        let mut connection = Connection::new(socket, peer, admitted, entrance.endpoint, &self.limits, now);
         connection.receive_armed = true;
         entry.connection = Some(connection);
         self.open_count += 1;

@@ -176,6 +176,11 @@ pub trait Io {
         0
     }
 
+    /// Connections that were accepted and closed at once, because there was no place for them, since the start.
+    fn refused(&self) -> u64 {
+        0
+    }
+
     /// When the oldest unfinished file operation was submitted; `None` if there is none.
     fn oldest_file_operation(&self) -> Option<Monotonic>;
 

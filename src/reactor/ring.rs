@@ -504,6 +504,10 @@ impl Io for Ring {
         self.counters.enters
     }
 
+    fn refused(&self) -> u64 {
+        self.counters.connections_refused
+    }
+
     fn oldest_file_operation(&self) -> Option<Monotonic> {
         self.in_flight.oldest_file_operation()
     }

@@ -37,7 +37,7 @@ use crate::log::{Damage, Damaged, Log, Now, RecoveryError, RecoveryInput, Recove
 use crate::metadata::{GROUP_METADATA_TOPIC, Image, Partition};
 use crate::metrics::{ApiNames, Meter, SlowRequests};
 use crate::model::{LeaderEpoch, Offset, ShardId, TopicPartition};
-use crate::net::{ConnectionLimits, Connections};
+use crate::net::{Admission, AdmissionLimits, ConnectionLimits, Connections};
 use crate::partition::{
     BrokerLogConfig, DirectorySet, JournalNumbers, NewPartition, OfflineReason, PartitionSet,
     PartitionSetOptions, ScrubOptions, open_at_boot,
@@ -53,12 +53,22 @@ pub struct BootInput {
     pub shard_count: u16,
     pub config: Arc<Config>,
     pub limits: Limits,
+    pub admission: Arc<Admission>,
     pub directories: Arc<DirectorySet>,
     pub image: Arc<Image>,
     /// On shard 0: the metadata log and what the controller goes on from.
     pub metadata: Option<MetadataRecovered>,
     /// On shard 0: how this process is announced.
     pub registration: Registration,
+}
+
+/// What all shards of a process ask before they let a client in.
+pub fn admission(limits: &Limits) -> Arc<Admission> {
+    Arc::new(Admission::new(AdmissionLimits {
+        connections_max: limits.connections,
+        address_max: limits.address_connections,
+        overrides: limits.connections_of.clone(),
+    }))
 }
 
 /// How far the start of a shard has come.
@@ -93,8 +103,17 @@ fn open_shard(
     input: BootInput,
     progress: &mut dyn FnMut(BootStep<'_>),
 ) -> Result<Shard, BootError> {
-    let BootInput { shard: id, shard_count, config, limits, directories, image, metadata, registration } =
-        input;
+    let BootInput {
+        shard: id,
+        shard_count,
+        config,
+        limits,
+        admission,
+        directories,
+        image,
+        metadata,
+        registration,
+    } = input;
     let seed = io.random();
     let mut partitions = PartitionSet::new(PartitionSetOptions {
         directories: Arc::clone(&directories),
@@ -170,7 +189,11 @@ fn open_shard(
     };
     let mut shard = Shard {
         id,
-        connections: Connections::new(connection_limits, milliseconds(config.connections_max_idle_ms)),
+        connections: Connections::new(
+            connection_limits,
+            admission,
+            milliseconds(config.connections_max_idle_ms),
+        ),
         partitions,
         pending: PendingTable::new(id),
         sessions: FetchSessions::new(
@@ -191,6 +214,7 @@ fn open_shard(
         meter: Meter::new(id, api_names()),
         slow: SlowRequests::new(slow_request(&config, &image)),
         enters: 0,
+        refused: 0,
         journal_numbers: JournalNumbers::default(),
         completions: Vec::new(),
         doorbells: Vec::new(),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use boot::{
-    BootError, BootInput, BootStep, LeftBehind, MetadataRecovered, boot, format_added_directory,
+    BootError, BootInput, BootStep, LeftBehind, MetadataRecovered, admission, boot, format_added_directory,
     format_directory, read_meta_properties, recover_metadata, sweep, take_over,
 };
 use event::Finished;
@@ -77,6 +77,8 @@ pub struct Shard {
     slow: SlowRequests,
     /// What the meter was told of the ring.
     enters: u64,
+    /// Connections that the reactor had no place for, at the last publication.
+    refused: u64,
     /// What the meter was told of the journals.
     journal_numbers: JournalNumbers,
     completions: Vec<Completion>,
@@ -219,8 +221,10 @@ impl Shard {
         self.connections.turn_busiest(now);
         self.partitions.turn_busiest(now);
         let net = self.connections.take_counts();
-        self.meter.add(Counter::ConnectionsAccepted, net.accepted);
-        self.meter.add(Counter::ConnectionsRefused, net.refused);
+        let refused = io.refused();
+        let beyond = refused - std::mem::replace(&mut self.refused, refused);
+        self.meter.add(Counter::ConnectionsAccepted, net.accepted + beyond);
+        self.meter.add(Counter::ConnectionsRefused, net.refused + beyond);
         self.meter.add(Counter::ConnectionsIdle, net.idle);
         self.meter.add(Counter::ReceivedBytes, net.received_bytes);
         self.meter.add(Counter::SentBytes, net.sent_bytes);

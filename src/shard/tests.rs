@@ -126,6 +126,7 @@ impl Bench {
         // Fetches read from the disk.
         limits.shard_tail_cache_bytes = 0;
         limits.shard_old_files = OLD_FILES;
+        let admission = admission(&limits);
         let mut meshes = crate::mesh::sim::mesh(shard_count, 5).into_iter();
         let count = if is_per_core { usize::from(endpoints) } else { 1 };
         let mut bench = Bench { world, shards: Vec::new(), ports: vec![0; count] };
@@ -151,6 +152,7 @@ impl Bench {
                 shard_count,
                 config: Arc::clone(&config),
                 limits: limits.clone(),
+                admission: Arc::clone(&admission),
                 directories: Arc::clone(&directories),
                 image: Arc::clone(&image),
                 metadata: metadata.take(),

@@ -19,7 +19,7 @@ use corelog::net::Entrance;
 use corelog::partition::{DataDirectory, DirectorySet};
 use corelog::reactor::{Doorbells, ExternalWaker, Ring, RingOptions, StdFiles};
 use corelog::shard::{
-    self, BootInput, Command, boot, format_directory, read_meta_properties, recover_metadata,
+    self, BootInput, Command, admission, boot, format_directory, read_meta_properties, recover_metadata,
 };
 
 use crate::allocator::{self, Tally};
@@ -105,6 +105,7 @@ impl Node {
         let image = Arc::new(metadata.image.clone());
         let mut metadata = Some(metadata);
         let limits = Limits::new(&config, shard_count, Resources { memory_bytes: 1 << 30, open_files: 4096 });
+        let admission = admission(&limits);
         let doorbells = Doorbells::new(shard_count).expect("eventfds");
         let mut mailboxes = MailboxSet::new(shard_count);
         let mut started = Vec::new();
@@ -172,6 +173,7 @@ impl Node {
                 shard_count,
                 config: Arc::clone(&config),
                 limits: limits.clone(),
+                admission: Arc::clone(&admission),
                 directories: Arc::clone(&directories),
                 image: Arc::clone(&image),
                 metadata: metadata.take(),

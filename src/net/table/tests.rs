@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::ShardId;
+use crate::net::AdmissionLimits;
 use crate::reactor::sim::{ClientId, ClientState, SimIo, SimOptions, SimWorld, Turn};
 
 /// A table of connections on the model's network. Requests are answered by the test.
@@ -21,6 +24,11 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     unfinished_bytes_max: 25_000,
 };
 
+fn admission(connections_max: u32) -> Arc<Admission> {
+    let limits = AdmissionLimits { connections_max, address_max: u32::MAX, overrides: BTreeMap::new() };
+    Arc::new(Admission::new(limits))
+}
+
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Bench {
@@ -28,7 +36,7 @@ impl Bench {
         let world = SimWorld::new(3, SimOptions { send_window_bytes: 100, ..SimOptions::default() });
         let mut io = world.io(ShardId(0));
         let (listener, port) = io.listen(0);
-        let mut connections = Connections::new(LIMITS, IDLE);
+        let mut connections = Connections::new(LIMITS, admission(u32::MAX), IDLE);
         connections.listen(&mut io, Entrance { listener, endpoint: None });
         io.wait(Monotonic::NEVER);
         Bench { world, io, connections, port, asked: VecDeque::new() }

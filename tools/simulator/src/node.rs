@@ -16,7 +16,7 @@ use corelog::partition::{DataDirectory, DirectorySet};
 use corelog::reactor::Io;
 use corelog::reactor::sim::{SimIo, SimWorld};
 use corelog::shard::{
-    self, BootInput, Command, Shard, ShardEvent, boot, format_directory, read_meta_properties,
+    self, BootInput, Command, Shard, ShardEvent, admission, boot, format_directory, read_meta_properties,
     recover_metadata,
 };
 
@@ -95,6 +95,7 @@ impl Node {
         let mut metadata = Some(metadata);
         let limits =
             Limits::new(config, shard_count, Resources { memory_bytes: 1 << 30, open_files: 100_000 });
+        let admission = admission(&limits);
         let mut meshes = corelog::mesh::sim::mesh(shard_count, seed).into_iter();
         let mut shards = Vec::new();
         let mut port = 0;
@@ -108,6 +109,7 @@ impl Node {
                 shard_count,
                 config: Arc::clone(config),
                 limits: limits.clone(),
+                admission: Arc::clone(&admission),
                 directories: Arc::clone(&directories),
                 image: Arc::clone(&image),
                 metadata: metadata.take(),
