@@ -184,6 +184,12 @@ fn kill_9_under_load_loses_doubles_and_reorders_nothing_without_fsync() {
 }
 
 #[test]
+fn kill_9_under_load_loses_doubles_and_reorders_nothing_flushed_now_and_then() {
+    let options = corelog_clients::options!().set("log.durability", "interval");
+    survives(options.set("log.flush.interval.ms", "100"), cycles().div_ceil(5), &[]);
+}
+
+#[test]
 fn kill_9_under_load_loses_doubles_and_reorders_nothing_past_the_page_cache() {
     survives(corelog_clients::options!().set("log.write.path", "direct"), cycles().div_ceil(5), &[]);
 }
@@ -247,14 +253,14 @@ fn survives_moves(options: Options, cycles: u32, endpoints: bool) {
 
 #[test]
 fn kill_9_while_slots_move_loses_doubles_and_reorders_nothing() {
-    survives_moves(corelog_clients::options!(), cycles(), false);
+    survives_moves(corelog_clients::options!(), cycles().div_ceil(2), false);
 }
 
 #[test]
 fn kill_9_while_slots_move_between_endpoints_loses_doubles_and_reorders_nothing() {
     let options =
         corelog_clients::options!().set("listeners.mode", "per-core").set("advertised.endpoints", "3");
-    survives_moves(options, cycles(), true);
+    survives_moves(options, cycles().div_ceil(2), true);
 }
 
 #[test]
