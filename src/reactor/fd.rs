@@ -23,6 +23,12 @@ const GENERATION_MASK: u32 = (1 << (32 - INDEX_BITS)) - 1;
 /// Most sockets a ring can have. The kernel's own limit for direct descriptors is the same.
 pub(super) const SOCKETS_MAX: u32 = 1 << INDEX_BITS;
 
+/// A send of up to so many bytes is a small reply.
+const SMALL_SEND_BYTES_MAX: usize = 64 << 10;
+
+/// A peer that was sent a large reply waits for small ones again after so many of them: it has read what there was.
+const SMALLS_AFTER_LARGE: u8 = 64;
+
 #[derive(Default)]
 pub(super) struct SocketState {
     generation: u32,
@@ -35,10 +41,23 @@ pub(super) struct SocketState {
     /// A `CancelReceive` was asked for while the receive ran: it is not armed again.
     pub cancel_wanted: bool,
     pub is_sending: bool,
-    /// It was sent a large reply: its small ones wait behind such, not beside them.
-    pub hears_much: bool,
+    /// It was sent a large reply: its small ones wait behind such, not beside them, until so many in a row were small.
+    smalls_until_waiting: u8,
     /// The `CloseSocket` that waits for the rest to end.
     pub close: Option<Key>,
+}
+
+impl SocketState {
+    /// Takes note of a reply. Whether the peer is one that waits for small ones.
+    pub fn note_reply(&mut self, bytes: usize) -> bool {
+        if bytes > SMALL_SEND_BYTES_MAX {
+            self.smalls_until_waiting = SMALLS_AFTER_LARGE;
+            return false;
+        }
+        let waits = self.smalls_until_waiting == 0;
+        self.smalls_until_waiting = self.smalls_until_waiting.saturating_sub(1);
+        waits
+    }
 }
 
 /// The ring's table of direct descriptors.
@@ -236,6 +255,19 @@ mod tests {
         assert_ne!(third, first);
         assert_ne!(Sockets::index(third), Sockets::index(second));
         assert_eq!(sockets.open_count(), 2);
+    }
+
+    #[test]
+    fn a_peer_waits_for_small_replies_when_its_large_ones_are_long_past() {
+        let mut state = SocketState::default();
+        assert!(state.note_reply(SMALL_SEND_BYTES_MAX));
+        assert!(!state.note_reply(SMALL_SEND_BYTES_MAX + 1));
+        for _ in 1..SMALLS_AFTER_LARGE {
+            assert!(!state.note_reply(100), "one between large ones");
+        }
+        assert!(!state.note_reply(SMALL_SEND_BYTES_MAX + 1), "counted anew");
+        let until = (1..=100).find(|_| state.note_reply(100));
+        assert_eq!(until, Some(u32::from(SMALLS_AFTER_LARGE) + 1));
     }
 
     #[test]

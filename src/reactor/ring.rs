@@ -41,9 +41,6 @@ const CROWDED_ROUNDS: u32 = 64;
 /// For how many rounds after a small reply large ones, and what they are read from, give way to the next.
 const SMALL_ROUNDS: u32 = 256;
 
-/// A send of up to so many bytes is a small reply.
-const SMALL_SEND_BYTES_MAX: usize = 64 << 10;
-
 /// With more bytes of writes in flight the thread keeps its core: the workers would have it until all is copied, for
 /// milliseconds, and who sends little would wait for who sends much.
 const GIVE_WAY_BYTES_MAX: usize = 1 << 20;
@@ -352,9 +349,7 @@ impl Ring {
             }
             Operation::Send { socket, slices } => {
                 let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
-                let state = self.sockets.state(socket);
-                state.hears_much |= bytes > SMALL_SEND_BYTES_MAX;
-                if !state.hears_much {
+                if self.sockets.state(socket).note_reply(bytes) {
                     self.small_rounds = SMALL_ROUNDS;
                 }
                 let gather = self.in_flight.take_gather();
