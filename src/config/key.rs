@@ -176,7 +176,7 @@ static OWN: &[Row] = &[
     Row("journal.memory.bytes", Long, Some("67108864"), AtLeast(1 << 20),
         "Journaled records of each shard and data directory that may be in memory only, on their way to their segments; beyond it producers wait."),
     Row("journal.size", Long, Some("268435456"), Between(256 << 10, 1 << 36),
-        "What the journal of each shard and data directory grows to; the mapped journal for `os` topics to no more than 64 MiB of it."),
+        "What the journal of each shard and data directory grows to; the mapped journal for `os` and `interval` topics to no more than 64 MiB of it."),
     Row("shard.nice", Int, Some("-5"), Between(-20, 0),
         "The nice value of the threads that serve clients, so that the kernel's copying and flushing for them does not come before small \
          requests; 0: that of the process. Root and whoever has RLIMIT_NICE may have less than 0."),

@@ -2,8 +2,8 @@
 //!
 //! A batch goes tail -> journal group (durable: `flushed`, `written`, and so `committed` move) -> segment (`stored`), and the
 //! segment's own flush (`file_flushed`) comes with a checkpoint, or when the segment is rolled. Until it is stored a batch is
-//! kept in memory, and read from there. Of a topic that wants no flush the mapped journal takes small groups; `flushed` then
-//! stays where it is.
+//! kept in memory, and read from there. Of a topic that is acknowledged without a flush the mapped journal takes small groups;
+//! `flushed` then stays where it is until the segments are flushed.
 //!
 //! Invariant: either a journal takes a log's batches or its segment does. The way changes only when nothing of the log is in
 //! flight on the other, nor in memory only: to the segment, or to the mapped journal, once everything journaled is stored; to
@@ -81,18 +81,13 @@ pub(super) enum Way {
 impl Log {
     /// The journal that flushes has this log's batches unless something speaks against it.
     pub(super) fn wants_journal(&self) -> bool {
-        match self.config.write_path {
-            // Of a direct log here is what goes to a segment that is cached still.
-            WritePath::Auto | WritePath::Direct => self.config.durability == Durability::Fsync,
-            // Under `os` it is the mapped one, or none.
-            WritePath::Journal => self.config.durability != Durability::Os,
-            WritePath::PageCache => false,
-        }
+        // Of a direct log here is what goes to a segment that is cached still.
+        self.config.durability == Durability::Fsync && self.config.write_path != WritePath::PageCache
     }
 
     /// The mapped journal has this log's small batches.
     fn wants_mapped(&self) -> bool {
-        self.config.durability == Durability::Os
+        self.config.durability != Durability::Fsync
             && matches!(self.config.write_path, WritePath::Auto | WritePath::Journal)
     }
 
@@ -267,13 +262,19 @@ impl Log {
     pub fn is_store_due(&self) -> bool {
         let Some(first) = self.unstored.pieces.front() else { return false };
         let is_rolled = first.segment != self.active().base_offset;
-        let is_due = self.unstored.is_wanted || self.unstored.bytes >= STORE_BYTES_MIN || is_rolled;
+        let is_wanted = self.unstored.is_wanted || !self.is_stored(self.interval_end);
+        let is_due = is_wanted || self.unstored.bytes >= STORE_BYTES_MIN || is_rolled;
         is_due && self.in_flight.write.is_none() && self.offline.is_none()
     }
 
     /// Everything journaled so far goes to the segment soon.
     pub fn want_stored(&mut self) {
         self.unstored.is_wanted |= !self.unstored.pieces.is_empty() || !self.in_flight.journal.is_empty();
+    }
+
+    /// None of the batches below the offset waits in memory for its segment.
+    pub(super) fn is_stored(&self, offset: Offset) -> bool {
+        self.unstored.pieces.front().is_none_or(|piece| piece.base_offset >= offset)
     }
 
     /// Writes journaled bytes to their segment. False: the reactor was full, or the segment's file has no name yet.

@@ -206,6 +206,8 @@ pub struct Log {
     durable_log_start: Offset,
     in_flight: InFlight,
     unflushed_since: Option<Monotonic>,
+    /// Where the log ended when the last interval of a topic that is flushed now and then was over.
+    interval_end: Offset,
     /// Journaled bytes that are not in their segment yet.
     unstored: Unstored,
     /// The end of a direct segment, less than a block of which is in the journal and not in the segment.
@@ -283,6 +285,7 @@ impl Log {
             durable_log_start: 0,
             in_flight: InFlight::default(),
             unflushed_since: None,
+            interval_end: 0,
             unstored: Unstored::default(),
             unfinished: Unfinished::default(),
             may_be_direct: MayBeDirect::default(),

@@ -234,7 +234,9 @@ impl Log {
     /// When `drive` has to be called although nothing happens.
     pub fn next_deadline(&self) -> Monotonic {
         let flush = match (self.config.durability, self.unflushed_since) {
-            (Durability::Interval { flush_ms, .. }, Some(since)) if self.in_flight.sync.is_none() => {
+            (Durability::Interval { flush_ms, .. }, Some(since))
+                if self.in_flight.sync.is_none() && !self.is_interval_over() =>
+            {
                 since + Duration::from_millis(flush_ms)
             }
             _ => Monotonic::NEVER,
@@ -416,7 +418,7 @@ impl Log {
     }
 
     /// The oldest segment that has written bytes to flush, and up to which offset, if a flush is due.
-    fn due_sync(&self, now: Monotonic) -> Option<(&Segment, Offset)> {
+    fn due_sync(&self) -> Option<(&Segment, Offset)> {
         let stored_end = |segment: &Segment| self.stored.min(segment.end_offset);
         let is_unflushed = |s: &&Segment| {
             let is_behind = |direct: DirectFile| direct.flushed_blocks_end < direct.blocks_end;
@@ -432,15 +434,29 @@ impl Log {
                 let is_behind = self.flushed < self.stored || !self.is_begun_batch_flushed();
                 is_behind && self.in_flight.write.is_none()
             }
-            (_, Durability::Interval { flush_ms, flush_messages }) => {
-                let unflushed = u64::try_from(self.written - self.flushed).expect("flushed <= written");
-                let is_old =
-                    self.unflushed_since.is_some_and(|t| now.since(t) >= Duration::from_millis(flush_ms));
-                is_old || unflushed >= flush_messages
-            }
+            (_, Durability::Interval { .. }) => self.is_interval_over() && self.is_stored(self.interval_end),
             (_, Durability::Os) => false,
         };
         is_due.then(|| (segment, stored_end(segment)))
+    }
+
+    /// An interval is over and the flush that it asks for has not ended. What is in memory only goes to the segments first.
+    fn is_interval_over(&self) -> bool {
+        self.flushed < self.interval_end
+    }
+
+    /// Of a topic that is flushed now and then: asks for the flush of what is written so far, and no more: under a steady load
+    /// there is always something behind it.
+    fn end_interval_if_due(&mut self, now: Monotonic) {
+        let Durability::Interval { flush_ms, flush_messages } = self.config.durability else { return };
+        if self.is_interval_over() {
+            return;
+        }
+        let unflushed = u64::try_from(self.written - self.flushed).expect("flushed <= written");
+        let is_old = self.unflushed_since.is_some_and(|t| now.since(t) >= Duration::from_millis(flush_ms));
+        if is_old || unflushed >= flush_messages {
+            self.interval_end = self.written;
+        }
     }
 
     /// Sealed segments are flushed, and come before all others.
@@ -452,7 +468,8 @@ impl Log {
         if self.in_flight.sync.is_some() {
             return true;
         }
-        let Some((segment, end_offset)) = self.due_sync(now) else { return true };
+        self.end_interval_if_due(now);
+        let Some((segment, end_offset)) = self.due_sync() else { return true };
         let file = segment.file.expect("an unflushed segment is open");
         let blocks_end = segment.direct.map_or(0, |direct| direct.blocks_end);
         let segment = segment.base_offset;

@@ -85,7 +85,7 @@ scalars! {
         JournalWaits = "corelog_journal_waits_total", "Times that a partition's batches waited for a checkpoint or for memory: back-pressure.";
         JournalWaitedUs = "corelog_journal_waited_microseconds_total", "How long they waited, in microseconds.";
         JournalFlushes = "corelog_journal_flushes_total", "Flushes of the device for groups of journals.";
-        MappedGroups = "corelog_mapped_journal_groups_total", "Groups put into mapped journals, for topics without a flush: no write, no flush.";
+        MappedGroups = "corelog_mapped_journal_groups_total", "Groups put into mapped journals, for topics that are acknowledged without a flush: no write, no flush.";
         MappedEntryBytes = "corelog_mapped_journal_entry_bytes_total", "Bytes of their entries.";
         MappedCheckpoints = "corelog_mapped_journal_checkpoints_total", "Checkpoints of mapped journals: all they held was written to segments.";
         SegmentFlushes = "corelog_segment_flushes_total", "Flushes of segment files (fdatasync), with a write or alone.";

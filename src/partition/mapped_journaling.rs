@@ -1,4 +1,4 @@
-//! The mapped journals of one shard: what becomes of the batches of topics that want no flush.
+//! The mapped journals of one shard: what becomes of the batches of topics that are acknowledged without a flush.
 //!
 //! What a round has appended counts once its logs were driven: they are told before the round's replies leave. A checkpoint is
 //! short: everything journaled so far is stored, and its blocks are free. The device is not waited for, nor are recovery points

@@ -1,8 +1,10 @@
-//! The mapped journal of one shard in one data directory: keeps the batches of topics that want no flush, without a system call.
+//! The mapped journal of one shard in one data directory: keeps, without a system call, the batches of topics that are
+//! acknowledged without a flush.
 //!
-//! Under `os` an acknowledgement means that a record survives the process. A write to the page cache makes sure of that, one for
-//! each partition and round, on ext4 by a thread of the kernel. Memory that is mapped from a file *is* the page cache: what a
-//! round's batches were copied to there is as safe, at once, and the segments are written later, many batches at a time.
+//! Under `os` and `interval` an acknowledgement means that a record survives the process. A write to the page cache makes sure
+//! of that, one for each partition and round, on ext4 by a thread of the kernel. Memory that is mapped from a file *is* the page
+//! cache: what a round's batches were copied to there is as safe, at once, and the segments are written later, many batches at a
+//! time.
 //!
 //! *Owns* the file, its mapping, the ring of blocks in it and the group that forms. *Never* knows a partition beyond its key, and
 //! never writes a segment. The format is that of the other journal, but for what `format` says; a group comes to be in place, its

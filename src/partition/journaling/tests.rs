@@ -24,12 +24,15 @@ use crate::reactor::sim::{CrashKind, Delay, Faults, SimIo, SimOptions, SimWorld,
 use crate::record::{BatchBuilder, Batches, Records};
 
 mod direct;
+mod interval;
 mod large;
 mod recovery_points;
 
 const DATA: &str = "/data";
 const KIB: u64 = 1024;
 const BYPASS: u64 = 40 * KIB;
+/// Of topics that are flushed now and then.
+const FLUSH_MS: u64 = 50;
 const DIRECTORY: DirectoryIndex = DirectorySet::METADATA;
 
 /// How a machine is set up.
@@ -41,6 +44,7 @@ struct Setup {
     segment_bytes: u64,
     durability: Durability,
     write_path: WritePath,
+    flush_messages: Option<u64>,
     /// There is a mapped journal too.
     is_mapped: bool,
 }
@@ -54,6 +58,7 @@ impl Default for Setup {
             segment_bytes: 1 << 30,
             durability: Durability::Fsync,
             write_path: WritePath::Auto,
+            flush_messages: None,
             is_mapped: true,
         }
     }
@@ -63,6 +68,8 @@ impl Setup {
     fn topic_config(&self) -> TopicConfig {
         TopicConfig {
             durability: self.durability,
+            flush_ms: (self.durability == Durability::Interval).then_some(FLUSH_MS),
+            flush_messages: self.flush_messages,
             write_path: self.write_path,
             segment_bytes: self.segment_bytes,
             ..TopicConfig::default()
@@ -264,6 +271,9 @@ impl Bench {
                 if self.promises_from[topic].is_some_and(|from| committed > from) {
                     self.promised[topic] = committed;
                 }
+                // Whatever was promised before: the log says that it is there.
+                let flushed = self.set.get(*index).log().file_flushed_offset();
+                self.promised[topic] = self.promised[topic].max(flushed.min(committed));
             }
         }
         let numbers = self.set.journal_numbers();

@@ -28,6 +28,9 @@ const TOPIC: &str = "t";
 
 const WRITE_PATHS: [&str; 4] = ["auto", "journal", "direct", "page-cache"];
 
+/// Durabilities that acknowledge what is not flushed.
+const UNFLUSHED: [&str; 2] = ["os", "interval"];
+
 /// How often clients look again although nothing came.
 const CLIENT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,7 +43,7 @@ pub struct Plan {
     pub shard_count: u16,
     pub partitions: i32,
     /// Topic durability; power is cut only where it promises to survive that.
-    pub fsync: bool,
+    pub durability: &'static str,
     pub crashes: u32,
     pub batches: u64,
     pub producers: u32,
@@ -70,12 +73,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What is acknowledged survives the machine.
+    fn is_fsync(&self) -> bool {
+        self.durability == "fsync"
+    }
+
     pub fn of_seed(seed: u64) -> Plan {
         let mut random = SimRandom::new(seed, 1);
         Plan {
             shard_count: random.between(1, 4) as u16,
             partitions: random.between(1, 6) as i32,
-            fsync: random.below(4) > 0,
+            durability: if random.below(4) > 0 { "fsync" } else { UNFLUSHED[seed as usize % 2] },
             crashes: random.between(1, 4) as u32,
             batches: random.between(20, 120),
             producers: random.between(1, 3) as u32,
@@ -234,8 +242,8 @@ impl Play {
         let faults = Faults {
             write_error: self.plan.faults,
             // Without fsync nobody promises to hear of these before the records are gone.
-            sync_error: if self.plan.fsync { self.plan.faults } else { 0 },
-            write_back_error: if self.plan.fsync { self.plan.faults } else { 0 },
+            sync_error: if self.plan.is_fsync() { self.plan.faults } else { 0 },
+            write_back_error: if self.plan.is_fsync() { self.plan.faults } else { 0 },
             ..Faults::default()
         };
         for _ in 0..self.plan.crashes {
@@ -373,7 +381,7 @@ impl Play {
     }
 
     fn crash_kind(&mut self) -> CrashKind {
-        if self.plan.fsync && self.random.coin() { CrashKind::PowerLoss } else { CrashKind::ProcessKill }
+        if self.plan.is_fsync() && self.random.coin() { CrashKind::PowerLoss } else { CrashKind::ProcessKill }
     }
 
     /// Ends this life of the node: a crash, or a clean stop.
@@ -417,7 +425,7 @@ impl Play {
             node.mark_clean(&self.world);
         }
         // What a clean stop left must be on the device, not in the page cache alone.
-        if self.plan.fsync {
+        if self.plan.is_fsync() {
             self.world.crash(CrashKind::PowerLoss);
         }
     }
@@ -480,7 +488,6 @@ impl Play {
     }
 
     fn create_topic(&mut self) {
-        let durability = if self.plan.fsync { "fsync" } else { "os" };
         let segment_bytes = self.plan.segment_bytes.to_string();
         let config = |name, value| CreatableTopicConfig { name, value: Some(value) };
         let request = CreateTopicsRequest {
@@ -489,7 +496,9 @@ impl Play {
                 num_partitions: self.plan.partitions,
                 replication_factor: 1,
                 configs: vec![
-                    config("durability", durability),
+                    config("durability", self.plan.durability),
+                    // Of `interval`: some flushes in each life.
+                    config("flush.ms", "20"),
                     config("internal.segment.bytes", &segment_bytes),
                     config("index.interval.bytes", "300"),
                     config("retention.ms", "-1"),

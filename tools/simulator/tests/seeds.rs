@@ -40,7 +40,7 @@ fn what_a_failed_flush_left_in_the_page_cache_is_not_built_upon() {
 #[test]
 fn a_disk_that_lies_about_flushes_is_caught() {
     let caught = (1..=30).filter(|seed| {
-        let plan = Plan { lying_disk: true, fsync: true, ..Plan::of_seed(*seed) };
+        let plan = Plan { lying_disk: true, durability: "fsync", ..Plan::of_seed(*seed) };
         !run(*seed, plan).violations.is_empty()
     });
     let caught = caught.count();

@@ -9,6 +9,7 @@ const DIRECT: Setup = Setup {
     memory_bytes: 1024 * KIB,
     segment_bytes: 1 << 30,
     durability: Durability::Fsync,
+    flush_messages: None,
     write_path: WritePath::Direct,
 };
 

@@ -10,6 +10,7 @@ const SETUP: Setup = Setup {
     memory_bytes: 1024 * KIB,
     segment_bytes: 1024 * KIB,
     durability: Durability::Fsync,
+    flush_messages: None,
     write_path: WritePath::Auto,
 };
 
