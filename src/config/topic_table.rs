@@ -198,7 +198,7 @@ pub static TOPIC_SETTINGS: &[TopicSetting] = &[
     TopicSetting { name: "write.path", kind: String, default: "auto", check: OneOf(&["auto", "journal", "direct", "page-cache"]),
         synonyms: &[same("log.write.path", String, "auto")],
         effect: Effect::Full,
-        help: "How records reach the disk: `journal` (first the shard's journal, flushed; later the segment), `direct` (past the page cache into the segment, from its next roll on if it has records already), `page-cache` (the segment, flushed as `durability` says), `auto` (under `durability=fsync` `journal`, and `direct` for groups above 4 times `journal.bypass.bytes`; under `os` and `interval` `journal` for groups up to 32 KiB; else `page-cache`, and `direct` for groups above `journal.bypass.bytes` where that is seen to be faster). Without `fsync` the `journal` is one that is mapped into memory and not flushed." },
+        help: "How records reach the disk: `journal` (first the shard's journal, flushed; later the segment), `direct` (past the page cache into the segment, from its next roll on if it has records already), `page-cache` (the segment, flushed as `durability` says), `auto` (under `durability=fsync` `journal`, and `direct` where groups are above `journal.bypass.bytes` on the average; under `os` and `interval` `journal` for groups up to 32 KiB; else `page-cache`, and `direct` for groups above `journal.bypass.bytes` where that is seen to be faster). Without `fsync` the `journal` is one that is mapped into memory and not flushed." },
 ];
 
 /// The topic setting of this name.

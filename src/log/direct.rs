@@ -267,11 +267,10 @@ impl Log {
         if active.is_empty() || active.size_bytes >= JUDGED_SEGMENT_BYTES_MIN {
             let bypass_bytes = self.config.journal_bypass_bytes as u64;
             let is_flushed = self.config.durability == Durability::Fsync;
-            let large = if is_flushed { 4 * bypass_bytes } else { bypass_bytes };
             self.is_direct_better = self.costs.is_direct_better(self.active().direct.is_some());
             self.has_large_groups = match self.has_large_groups {
-                false => self.group_bytes >= large,
-                true => self.group_bytes >= large / 4,
+                false => self.group_bytes >= bypass_bytes,
+                true => self.group_bytes >= bypass_bytes / if is_flushed { 2 } else { 4 },
             };
         }
     }

@@ -6,7 +6,7 @@
 //! A direct segment gets zeros: its whole blocks are written where nothing was, and a flush that finds a hole, or space that is
 //! only reserved, costs a second one. So does a cached segment whose log has bypassed the journal. They are written by a job, a
 //! step at a time, always beyond what the tail may use: they never meet a batch. Where groups are so large that writing twice
-//! costs more than that flush, the space is only reserved.
+//! costs more than that flush, or zeros come too late again and again, the space is only reserved.
 
 use std::io;
 use std::path::Path;
@@ -35,6 +35,9 @@ const SEGMENT_PART: u64 = 16;
 /// Zeros are written, so more of them at once delay what is written beside.
 const ZEROS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Batches that waited for so many steps of zeros, more than came in time: the disk has no time for both.
+const LATE_ZEROS_MAX: u8 = 4;
+
 /// A step that lasted less than this was too small.
 const RESERVE_LAST_TIME: Duration = Duration::from_secs(1);
 
@@ -49,6 +52,10 @@ pub(super) struct Space {
     is_unsupported: bool,
     /// The log has written past the journal, with a flush of its own: its space is zeroed.
     pub has_bypassed: bool,
+    /// A batch waits for the step that is being made, which is as large as such a step can be.
+    is_waited_for: bool,
+    /// Steps of zeros that were waited for, less those that were not.
+    late_zeros: u8,
 }
 
 /// How space is made.
@@ -65,6 +72,10 @@ enum SpaceKind {
 impl SpaceKind {
     fn is_direct(self) -> bool {
         matches!(self, SpaceKind::DirectReserved | SpaceKind::DirectZeros)
+    }
+
+    fn is_zeroed(self) -> bool {
+        matches!(self, SpaceKind::Zeros | SpaceKind::DirectZeros)
     }
 
     fn step_bytes_max(self, segment_bytes: u64) -> u64 {
@@ -136,8 +147,26 @@ impl Space {
         match self.state {
             _ if end <= self.reserved_end => SpaceAnswer::Yes,
             SpaceState::Refused { .. } => SpaceAnswer::Refused,
-            _ => SpaceAnswer::Wait,
+            _ => {
+                self.is_waited_for |= self.step_bytes >= kind.step_bytes_max(segment_bytes);
+                SpaceAnswer::Wait
+            }
         }
+    }
+
+    /// A step is there: remembers whether it was in time.
+    fn note_step(&mut self, kind: SpaceKind) {
+        let is_late = std::mem::take(&mut self.is_waited_for);
+        self.late_zeros = match (kind.is_zeroed(), is_late) {
+            (false, _) => self.late_zeros,
+            (true, true) => self.late_zeros.saturating_add(1).min(LATE_ZEROS_MAX),
+            (true, false) => self.late_zeros.saturating_sub(1),
+        };
+    }
+
+    /// Zeros were late for so long that space is only reserved, to the end of the segment; one step of the next tries again.
+    fn are_zeros_late(&self) -> bool {
+        self.late_zeros >= LATE_ZEROS_MAX
     }
 
     pub fn is_reserving(&self) -> bool {
@@ -163,6 +192,7 @@ impl Space {
     /// The active segment is another file now.
     pub fn start_segment(&mut self, reserved_end: Position) {
         self.reserved_end = reserved_end;
+        self.late_zeros = self.late_zeros.saturating_sub(1);
         if let SpaceState::Wanted { .. } = self.state {
             self.state = SpaceState::Idle;
         }
@@ -303,7 +333,7 @@ impl Log {
     }
 
     fn kind_for(&self, is_direct: bool) -> SpaceKind {
-        match (is_direct, self.is_beyond_zeros()) {
+        match (is_direct, self.is_beyond_zeros() || self.space.are_zeros_late()) {
             (true, true) => SpaceKind::DirectReserved,
             (true, false) => SpaceKind::DirectZeros,
             (false, false) if self.space.has_bypassed => SpaceKind::Zeros,
@@ -370,6 +400,7 @@ impl Log {
             panic!("no space was being made");
         };
         self.space.state = SpaceState::Idle;
+        self.space.note_step(kind);
         let active = self.active();
         let is_of_use = active.direct.is_none() || kind.is_direct();
         if segment == active.base_offset && is_of_use && start <= self.space.reserved_end {
@@ -437,5 +468,55 @@ impl Log {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT_BYTES: u64 = 1 << 30;
+
+    /// Uses up the space there is, and has more made. `is_late`: a batch comes before it is there.
+    fn step(space: &mut Space, kind: SpaceKind, is_late: bool) {
+        let now = Monotonic::default();
+        let used = space.reserved_end;
+        space.take(used.max(1), SEGMENT_BYTES, kind, now);
+        let SpaceState::Wanted { end } = space.state else { panic!("nothing is asked for: {used}") };
+        if is_late {
+            assert_eq!(space.take(used + 1, SEGMENT_BYTES, kind, now), SpaceAnswer::Wait);
+        }
+        space.state = SpaceState::Idle;
+        space.note_step(kind);
+        space.reserved_end = end;
+    }
+
+    #[test]
+    fn zeros_that_are_late_again_and_again_are_given_up_for_a_segment() {
+        let mut space = Space::default();
+        let zeros = |space: &mut Space, is_late| step(space, SpaceKind::DirectZeros, is_late);
+        // Small steps are waited for until they have grown.
+        while space.step_bytes < ZEROS_BYTES_MAX {
+            zeros(&mut space, true);
+        }
+        assert!(space.late_zeros <= 1, "{} of small steps", space.late_zeros);
+        for _ in 0..20 {
+            zeros(&mut space, true);
+            zeros(&mut space, false);
+        }
+        assert!(!space.are_zeros_late(), "every second one was in time");
+        (0..LATE_ZEROS_MAX).for_each(|_| zeros(&mut space, true));
+        assert!(space.are_zeros_late());
+        step(&mut space, SpaceKind::DirectReserved, true);
+        step(&mut space, SpaceKind::DirectReserved, false);
+        assert!(space.are_zeros_late(), "steps without zeros say nothing of them");
+        // The next segment tries once.
+        space.start_segment(RESERVE_BYTES_MIN);
+        assert!(!space.are_zeros_late());
+        zeros(&mut space, true);
+        assert!(space.are_zeros_late());
+        space.start_segment(RESERVE_BYTES_MIN);
+        (0..LATE_ZEROS_MAX).for_each(|_| zeros(&mut space, false));
+        assert_eq!(space.late_zeros, 0);
     }
 }
