@@ -32,7 +32,7 @@ use crate::reactor::{DIRECT_BLOCK_BYTES, File, Io, Outcome};
 use crate::record::BatchView;
 
 /// Below this an `auto` segment goes on as it began, whatever the groups.
-const JUDGED_SEGMENT_BYTES_MIN: u64 = 64 << 20;
+const JUDGED_SEGMENT_BYTES_MIN: u64 = 16 << 20;
 
 /// Up to this a group gets zeros to be written into; above it the space is only reserved.
 const ZEROS_GROUP_BYTES_MAX: u64 = 256 * 1024;
@@ -511,7 +511,10 @@ impl Log {
             Outcome::Done => {
                 flight.written_at = Some(now);
                 let bytes = (flight.write_end - flight.position) as usize;
-                self.measured = Some(Measured::Direct(bytes, now.since(flight.started)));
+                if !flight.with_sync {
+                    let started = flight.started;
+                    self.measured = Some(Measured { is_direct: true, bytes, started, ended: now });
+                }
                 self.end_direct(cache);
                 Ok(())
             }

@@ -556,7 +556,7 @@ impl Log {
         };
         self.note_group(bytes);
         if !with_sync {
-            self.measured = Some(Measured::Cached(bytes, now.since(started)));
+            self.measured = Some(Measured { is_direct: false, bytes, started, ended: now });
         }
         self.tail.unwritten_bytes -= bytes;
         assert!(end_offset > self.written, "written went back from {} to {end_offset}", self.written);
