@@ -46,6 +46,12 @@ impl Block {
         let rested = RESTING.with_borrow_mut(|resting| resting.size(size_bytes)?.rested.take(size_bytes));
         Block { memory: rested.unwrap_or_else(|| BytesMut::with_capacity(size_bytes)), size_bytes }
     }
+
+    /// Lends all of an empty block: its memory rests here until whoever fills it, and has what was filled, is done with it.
+    pub fn lend(mut self) -> BytesMut {
+        assert!(self.memory.is_empty(), "a block is lent before anything is in it");
+        self.memory.split_off(0)
+    }
 }
 
 impl Deref for Block {
@@ -171,6 +177,25 @@ mod tests {
             }
         }
         assert!(places.len() <= 8, "{} places for six blocks at a time", places.len());
+    }
+
+    #[test]
+    fn a_block_that_was_lent_as_a_whole_is_taken_again() {
+        let lend = || {
+            let mut lent = Block::take(7000).lend();
+            assert!(lent.is_empty() && lent.capacity() >= 7000);
+            lent.extend_from_slice(&[1; 6999]);
+            lent.freeze()
+        };
+        let first = lend();
+        let place = first.as_ptr().addr();
+        let second = lend();
+        assert_ne!(second.as_ptr().addr(), place, "the first is in use");
+        let rest = first.slice(6000..);
+        drop(first);
+        assert_ne!(lend().as_ptr().addr(), place, "a part of it is");
+        drop((rest, second));
+        assert_eq!(lend().as_ptr().addr(), place);
     }
 
     #[test]

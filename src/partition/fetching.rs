@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::replica::Replica;
 use super::set::{OWN, OWN_READ, PartitionEvent, PartitionSet, ReplicaIndex};
+use crate::buffer::Block;
 use crate::log::{self, DiskRead, Now, ReadDone, ReadError, ReadPlan, StorageError};
 use crate::mesh::{FetchPart, FetchPartAnswer, Ticket};
 use crate::model::{LeaderEpoch, Map, Monotonic, Offset, PartitionIndex, TopicId};
@@ -16,11 +17,22 @@ use crate::reactor::{Io, Job, Operation, Outcome, Room, Token};
 /// producers must not wait for all that may be under way.
 const ROUND_READ_BYTES_MAX: usize = 4 << 20;
 
+/// Reads of at least this are into blocks that are used again. Memory of that size is the kernel's once it is freed, and each of
+/// its pages a fault and a page of zeros the next time.
+const BLOCK_READ_BYTES_MIN: usize = 64 << 10;
+
 /// How far a reader may read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FetchBound {
     HighWatermark,
     LastStable,
+}
+
+fn read_buffer(bytes: usize) -> BytesMut {
+    if bytes < BLOCK_READ_BYTES_MIN {
+        return BytesMut::with_capacity(bytes);
+    }
+    Block::take(Block::size_for(bytes)).lend()
 }
 
 /// What a fetch wants of a log.
@@ -242,7 +254,7 @@ impl PartitionSet {
                     file: disk.file,
                     position: disk.position,
                     length: disk.length,
-                    buffer: BytesMut::with_capacity(disk.length as usize),
+                    buffer: read_buffer(disk.length as usize),
                 },
                 Step::Locate(job) => Operation::Job(job.take().expect("a job is submitted once")),
             };
