@@ -19,6 +19,9 @@ const LARGE_STEP: usize = 128 << 10;
 /// free in it.
 const LOOKS_MAX: usize = 4;
 
+/// The same for blocks that were lent as a whole: many may be out, and one that is found is worth much more than a look.
+const NEWEST_LOOKS_MAX: usize = 32;
+
 /// Bytes of free blocks that a thread keeps of one size. Those that somebody has some of are not counted: they cost nothing.
 const FREE_BYTES_MAX: usize = 8 << 20;
 
@@ -47,10 +50,14 @@ impl Block {
         Block { memory: rested.unwrap_or_else(|| BytesMut::with_capacity(size_bytes)), size_bytes }
     }
 
-    /// Lends all of an empty block: its memory rests here until whoever fills it, and has what was filled, is done with it.
-    pub fn lend(mut self) -> BytesMut {
-        assert!(self.memory.is_empty(), "a block is lent before anything is in it");
-        self.memory.split_off(0)
+    /// All the room of a block for so many bytes, which rests here until whoever fills it, and has what was filled, is done with
+    /// it. The block that was lent last goes first, if it is back: the caches have it still.
+    pub fn lend(bytes: usize) -> BytesMut {
+        let size_bytes = Block::size_for(bytes);
+        let rested =
+            RESTING.with_borrow_mut(|resting| resting.size(size_bytes)?.rested.take_newest(size_bytes));
+        let memory = rested.unwrap_or_else(|| BytesMut::with_capacity(size_bytes));
+        Block { memory, size_bytes }.memory.split_off(0)
     }
 }
 
@@ -94,6 +101,13 @@ impl Rested {
             self.0.push_back(oldest);
         }
         None
+    }
+
+    /// As `take`, but of those that came last. They stay where they are meanwhile, and those before them become the oldest.
+    fn take_newest(&mut self, block_bytes: usize) -> Option<BytesMut> {
+        let mut looked_at = (0..self.0.len()).rev().take(NEWEST_LOOKS_MAX);
+        let free = looked_at.find(|index| self.0[*index].try_reclaim(block_bytes))?;
+        self.0.remove(free)
     }
 }
 
@@ -182,7 +196,7 @@ mod tests {
     #[test]
     fn a_block_that_was_lent_as_a_whole_is_taken_again() {
         let lend = || {
-            let mut lent = Block::take(7000).lend();
+            let mut lent = Block::lend(7000);
             assert!(lent.is_empty() && lent.capacity() >= 7000);
             lent.extend_from_slice(&[1; 6999]);
             lent.freeze()
@@ -193,9 +207,18 @@ mod tests {
         assert_ne!(second.as_ptr().addr(), place, "the first is in use");
         let rest = first.slice(6000..);
         drop(first);
-        assert_ne!(lend().as_ptr().addr(), place, "a part of it is");
-        drop((rest, second));
-        assert_eq!(lend().as_ptr().addr(), place);
+        let newest = second.as_ptr().addr();
+        drop(second);
+        for _ in 0..10 {
+            assert_eq!(
+                lend().as_ptr().addr(),
+                newest,
+                "a part of the other is in use, and this one was lent last"
+            );
+        }
+        drop(rest);
+        let again = lend();
+        assert_eq!((again.as_ptr().addr(), lend().as_ptr().addr()), (newest, place));
     }
 
     #[test]

@@ -29,10 +29,7 @@ pub enum FetchBound {
 }
 
 fn read_buffer(bytes: usize) -> BytesMut {
-    if bytes < BLOCK_READ_BYTES_MIN {
-        return BytesMut::with_capacity(bytes);
-    }
-    Block::take(Block::size_for(bytes)).lend()
+    if bytes < BLOCK_READ_BYTES_MIN { BytesMut::with_capacity(bytes) } else { Block::lend(bytes) }
 }
 
 /// What a fetch wants of a log.
