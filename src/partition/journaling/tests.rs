@@ -567,8 +567,10 @@ fn a_large_group_between_small_ones_keeps_order_and_is_flushed_itself() {
 
 #[test]
 fn what_comes_behind_a_bypass_in_flight_waits_for_it() {
+    // With `auto` a log that begins with large groups has none of them past its journal: it is direct.
+    let setup = Setup { topics: 1, write_path: WritePath::Journal, ..Setup::default() };
     for seed in 0..10 {
-        let mut bench = Bench::new(seed, Setup { topics: 1, ..Setup::default() });
+        let mut bench = Bench::new(seed, setup);
         // Until there are zeros ahead for more than one of them.
         for _ in 0..6 {
             bench.append(0, 2 * BYPASS as usize);
@@ -593,7 +595,8 @@ fn what_comes_behind_a_bypass_in_flight_waits_for_it() {
 /// Found by crash points (journal, seed 1, point 3010): a start took what was lost with the file's name for damage.
 #[test]
 fn a_bypass_is_remembered_once_the_name_of_its_file_lasts() {
-    let setup = Setup { topics: 2, segment_bytes: 5 * BYPASS, ..Setup::default() };
+    let setup =
+        Setup { topics: 2, segment_bytes: 5 * BYPASS, write_path: WritePath::Journal, ..Setup::default() };
     // Bytes are flushed long before the folder is.
     let options = SimOptions {
         sync: Delay::micros(50, 100),
