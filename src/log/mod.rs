@@ -23,6 +23,7 @@ mod journaling;
 pub mod layout;
 mod leader_epoch_cache;
 mod offset_index;
+mod page_cache;
 mod producer_state;
 mod reader;
 mod recovery;

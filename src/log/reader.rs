@@ -17,6 +17,7 @@ use crate::record::{BatchView, InvalidBatch};
 
 use super::error::{Context, Damage, Damaged, ReadError, StorageError};
 use super::layout::{self, FileSuffix};
+use super::page_cache::READ_AHEAD_BYTES;
 use super::segment::{Depth, Found, Loans, Walk};
 use super::tail_cache::ChunkId;
 use super::{Log, Now, TailCache, offset_index};
@@ -45,10 +46,10 @@ pub struct DiskRead {
     pub file: File,
     pub position: Position,
     pub length: u32,
-    segment: Offset,
-    offset: Offset,
-    bound: Offset,
-    max_bytes: usize,
+    pub(super) segment: Offset,
+    pub(super) offset: Offset,
+    pub(super) bound: Offset,
+    pub(super) max_bytes: usize,
     at_least_one: bool,
     /// Written bytes of the file: nothing is behind them.
     end: Position,
@@ -75,15 +76,17 @@ pub(super) struct TailChunk {
 /// The batch with this offset starts at this position.
 #[derive(Clone, Copy)]
 pub(super) struct Hint {
-    segment: Offset,
-    offset: Offset,
-    position: Position,
+    pub(super) segment: Offset,
+    pub(super) offset: Offset,
+    pub(super) position: Position,
 }
 
 /// What the job of [`ReadPlan::Locate`] brings back.
 struct Located {
     hint: Hint,
     file: File,
+    /// From here on it was read, from the device perhaps. `None`: all of it was in memory.
+    read_from: Option<Position>,
 }
 
 /// Closes what a [`ReadPlan::Locate`] job brings back for a log that is gone. Panics if `result` is of another job.
@@ -189,7 +192,10 @@ impl Log {
     /// Panics if `result` is of another job.
     pub fn finish_locate(&mut self, io: &mut dyn Io, result: Box<dyn Any + Send>) -> Result<(), ReadError> {
         let result = *result.downcast::<Result<Located, ReadError>>().expect("the result of a locate job");
-        let Located { hint, file } = result?;
+        let Located { hint, file, read_from } = result?;
+        if let (Some(from), Some(segment)) = (read_from, self.segment_mut(hint.segment)) {
+            segment.forget_known(from);
+        }
         let is_online = self.offline.is_none();
         match self.segment_mut(hint.segment) {
             Some(segment) if is_online && segment.file.is_none() => {
@@ -269,15 +275,15 @@ impl Log {
             }
             return Ok(ReadDone::Again(read.again(position, 0)));
         };
-        self.remember(Hint {
-            segment: read.segment,
-            offset: next_offset,
-            position: read.position + at as u64,
-        });
+        let whole_end = read.position + at as u64;
+        if let Some(segment) = self.segment_mut(read.segment) {
+            segment.note_known(read.position + start as u64..whole_end);
+        }
+        self.remember(Hint { segment: read.segment, offset: next_offset, position: whole_end });
         Ok(ReadDone::Batches(bytes.slice(start..at + part)))
     }
 
-    fn remember(&mut self, hint: Hint) {
+    pub(super) fn remember(&mut self, hint: Hint) {
         self.hints.retain(|h| h.offset != hint.offset);
         if self.hints.len() == HINTS_MAX {
             self.hints.remove(0);
@@ -394,10 +400,18 @@ fn locate(
 ) -> Result<Located, ReadError> {
     let path = layout::offset_file(directory, segment, FileSuffix::Log);
     let file = files.open(&path, OpenMode::Read).context("open segment", &path)?;
+    let mut read_from = None;
     let found = index_position(files, directory, segment, offset).and_then(|position| {
+        let in_reach = READ_AHEAD_BYTES.min(end.saturating_sub(position));
+        if !files.is_resident(file, position, in_reach) {
+            read_from = Some(position);
+        }
         match find_batch(files, file, &path, position, offset, end) {
             // The index may be damaged: the log itself decides.
-            Err(ReadError::Corrupt(_)) if position > 0 => find_batch(files, file, &path, 0, offset, end),
+            Err(ReadError::Corrupt(_)) if position > 0 => {
+                read_from = Some(0);
+                find_batch(files, file, &path, 0, offset, end)
+            }
             found => found,
         }
     });
@@ -405,7 +419,7 @@ fn locate(
         Ok((base_offset, position)) => {
             // The plan that follows asks for `offset`, which may lie inside the batch.
             assert!(base_offset <= offset, "located {base_offset} for {offset}");
-            Ok(Located { hint: Hint { segment, offset, position }, file })
+            Ok(Located { hint: Hint { segment, offset, position }, file, read_from })
         }
         Err(error) => {
             files.close(file);

@@ -177,10 +177,11 @@ pub struct SealedSegment {
 
 impl Log {
     /// The first sealed segment that starts at `offset` or later. It may be deleted at any time: whoever reads it opens it
-    /// for himself.
-    pub fn sealed_segment_from(&self, offset: Offset) -> Option<SealedSegment> {
+    /// for himself, and what he reads is not known any more to be in memory as it was written (`Segment::known`).
+    pub fn sealed_segment_from(&mut self, offset: Offset) -> Option<SealedSegment> {
         let first = self.segments.partition_point(|segment| segment.base_offset < offset);
-        let segment = self.segments.get(first).filter(|segment| segment.state == SegmentState::Sealed)?;
+        let segment = self.segments.get_mut(first).filter(|s| s.state == SegmentState::Sealed)?;
+        segment.forget_known(0);
         Some(SealedSegment {
             base_offset: segment.base_offset,
             end_offset: segment.end_offset,

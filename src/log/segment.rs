@@ -3,6 +3,7 @@
 //! Invariant: `base_offset <= flushed_end <= end_offset`; a segment that is not the last of its log never changes.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,6 +98,9 @@ pub(super) struct Segment {
     pub size_bytes: u64,
     /// Bytes of batches that are in the file whole; where the next write goes, unless the segment is direct.
     pub written_bytes: u64,
+    /// What this process has written, or read and compared with its checksums, through the page cache: of it what is still in
+    /// memory need not be compared again.
+    pub known: Range<Position>,
     /// Below it everything in this segment is on the device.
     pub flushed_end: Offset,
     pub state: SegmentState,
@@ -128,6 +132,7 @@ impl Segment {
             end_offset: base_offset,
             size_bytes: 0,
             written_bytes: 0,
+            known: 0..0,
             flushed_end: base_offset,
             state: SegmentState::Active,
             is_named: true,
@@ -145,6 +150,25 @@ impl Segment {
 
     pub fn is_empty(&self) -> bool {
         self.size_bytes == 0
+    }
+
+    /// These bytes, whole batches, are as they should be: they were just written, or read and checked.
+    pub fn note_known(&mut self, bytes: Range<Position>) {
+        if bytes.start < self.known.start || bytes.start > self.known.end {
+            self.known = bytes;
+        } else {
+            self.known.end = self.known.end.max(bytes.end);
+        }
+    }
+
+    /// Somebody reads the file from here on, and what comes may come from the device.
+    pub fn forget_known(&mut self, from: Position) {
+        self.known.end = self.known.end.min(from).max(self.known.start);
+    }
+
+    /// All of it that others may see is in its file, and nobody writes to it.
+    pub fn is_quiet(&self) -> bool {
+        self.direct.is_none() && self.written_bytes == self.size_bytes
     }
 
     /// The indexes of a segment that takes appends.

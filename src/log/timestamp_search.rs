@@ -19,7 +19,7 @@ use super::Log;
 use super::error::{Context, Damage, Damaged, ReadError, StorageError};
 use super::layout::{self, FileSuffix};
 use super::reader::index_position;
-use super::segment::{Depth, Found, Walk};
+use super::segment::{Depth, Found, SegmentIndexes, Walk};
 use super::time_index::TimeIndex;
 
 /// The answer to a search.
@@ -74,22 +74,25 @@ struct Candidate {
 
 impl Log {
     /// Plans a search for the first record with a timestamp at or after `timestamp`, below `bound`.
-    pub fn plan_timestamp(&self, timestamp: Timestamp, bound: Offset) -> TimestampPlan {
+    pub fn plan_timestamp(&mut self, timestamp: Timestamp, bound: Offset) -> TimestampPlan {
         let bound = bound.min(self.written);
-        let candidates: Vec<Candidate> = self
-            .segments
-            .iter()
-            .filter(|s| s.largest_timestamp.is_some_and(|largest| largest >= timestamp))
-            .filter(|s| s.base_offset < bound && s.end_offset > self.log_start)
-            .map(|s| Candidate {
-                base_offset: s.base_offset,
-                written_bytes: s.written_bytes,
-                position: s
-                    .indexes
-                    .as_ref()
-                    .map(|i| i.offset.position_before(i.time.offset_before(timestamp))),
-            })
-            .collect();
+        let mut candidates = Vec::new();
+        for segment in &mut self.segments {
+            let may_have_it = segment.largest_timestamp.is_some_and(|largest| largest >= timestamp);
+            if !may_have_it || segment.base_offset >= bound || segment.end_offset <= self.log_start {
+                continue;
+            }
+            // The search reads it, some of it from the device perhaps.
+            segment.forget_known(0);
+            let position_before = |indexes: &Arc<SegmentIndexes>| {
+                indexes.offset.position_before(indexes.time.offset_before(timestamp))
+            };
+            candidates.push(Candidate {
+                base_offset: segment.base_offset,
+                written_bytes: segment.written_bytes,
+                position: segment.indexes.as_ref().map(position_before),
+            });
+        }
         if candidates.is_empty() {
             return TimestampPlan::None;
         }
@@ -106,7 +109,7 @@ impl Log {
     }
 
     /// Plans a search for the first record that has the largest timestamp of the log.
-    pub fn plan_max_timestamp(&self, bound: Offset) -> TimestampPlan {
+    pub fn plan_max_timestamp(&mut self, bound: Offset) -> TimestampPlan {
         let largest = self.segments.iter().filter_map(|s| s.largest_timestamp).max();
         largest.map_or(TimestampPlan::None, |largest| self.plan_timestamp(largest, bound))
     }

@@ -546,6 +546,7 @@ impl Log {
         }
         let written = self.segment_mut(segment).expect("a segment with a write in flight stays");
         written.written_bytes = position + bytes as u64;
+        written.note_known(position..written.written_bytes);
         let (with_sync, started) = match kind {
             WriteKind::Commit { with_sync, started } => (with_sync, started),
             WriteKind::Store { count } => {

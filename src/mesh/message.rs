@@ -13,6 +13,7 @@ use crate::model::{
     TopicId, TopicName, TopicPartition,
 };
 use crate::protocol::{ApiKey, ErrorCode};
+use crate::reactor::Piped;
 
 /// Names one pending request of one shard: where an answer goes. A stale ticket (its request timed out or its connection
 /// closed) has another generation and its answer is dropped.
@@ -201,7 +202,7 @@ pub struct FetchAnswer {
 }
 
 /// What one partition answers to a fetch. Offsets are exclusive ends, -1 on error.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct FetchPartAnswer {
     pub slot: u32,
     pub error: ErrorCode,
@@ -213,6 +214,8 @@ pub struct FetchPartAnswer {
     pub diverging: Option<(i32, Offset)>,
     /// Whole batches, shared with the tail cache or the read buffer.
     pub records: Vec<Bytes>,
+    /// Whole batches instead, from the page cache.
+    pub pipes: Vec<Piped>,
     pub record_bytes: u32,
 }
 

@@ -66,6 +66,7 @@ scalars! {
         DiskReads = "corelog_fetch_disk_reads_total", "Reads of a partition that went to the disk.";
         MemoryReadBytes = "corelog_fetch_memory_read_bytes_total", "Bytes that fetches found in memory.";
         DiskReadBytes = "corelog_fetch_disk_read_bytes_total", "Bytes that were read from segments for fetches, from the page cache or the device.";
+        PipedBytes = "corelog_fetch_piped_bytes_total", "Bytes of segments that went from the page cache to clients without a copy.";
         DiskReadsWaitedUs = "corelog_fetch_disk_reads_waited_us_total", "Time that reads from the disk waited for their turn, in microseconds, added up.";
         OldFilesClosed = "corelog_old_segment_files_closed_total", "Files of old segments that were closed to hold no more of them open than may be.";
         DuplicateBatches = "corelog_duplicate_batches_total", "Batches that an idempotent producer had sent before.";

@@ -15,5 +15,5 @@ pub use connection::{
     Connection, ConnectionId, ConnectionLimits, ROUND_REQUEST_BYTES_MAX, TURN_REQUEST_BYTES_MAX,
 };
 pub use framing::{Frame, FrameError, FrameSplitter};
-pub use response_queue::{Response, ResponseQueue, Sequence};
+pub use response_queue::{Piece, Response, ResponseQueue, Sequence};
 pub use table::{Connections, Entrance, Input, NetCounts, Reading, Taken};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::buffer::keep_slices;
 use crate::metrics::Timed;
+use crate::reactor::Piped;
 
 /// The place of one request among those of its connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -18,9 +19,38 @@ pub enum Response {
     Frame(Bytes),
     /// Such a frame in pieces.
     Send(Vec<Bytes>),
+    /// Such a frame, part of which is not in memory of ours.
+    Pieces(VecDeque<Piece>),
     /// Nothing is sent (`acks=0`).
     Nothing,
     /// The connection closes after the replies before this one are sent.
+    Close,
+}
+
+/// A piece of a frame.
+#[derive(Debug)]
+pub enum Piece {
+    Bytes(Bytes),
+    Piped(Piped),
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Piped(piped) => piped.len(),
+        }
+    }
+}
+
+/// What `ResponseQueue::take_ready` left off at.
+#[derive(Debug)]
+pub enum Ready {
+    /// There is no more, or enough was taken.
+    Taken,
+    /// This comes behind what was taken, and is part of the same send.
+    Piped(Piped),
+    /// The connection is to be closed once what was taken is sent.
     Close,
 }
 
@@ -44,6 +74,8 @@ pub struct ResponseQueue {
     queued_bytes: usize,
     /// One of the replies closes the connection.
     closes: bool,
+    /// Of the front a part is taken.
+    has_begun: bool,
 }
 
 impl ResponseQueue {
@@ -70,6 +102,7 @@ impl ResponseQueue {
         match &response {
             Response::Frame(frame) => self.queued_bytes += frame.len(),
             Response::Send(slices) => self.queued_bytes += slices.iter().map(Bytes::len).sum::<usize>(),
+            Response::Pieces(pieces) => self.queued_bytes += pieces.iter().map(Piece::len).sum::<usize>(),
             Response::Nothing => {}
             Response::Close => self.closes = true,
         }
@@ -79,23 +112,31 @@ impl ResponseQueue {
     }
 
     /// Moves the replies that may leave now to the end of `slices`, at most until `bytes_max` is passed.
-    /// `leave` gets the times of each. True: the connection is to be closed once they are sent.
+    /// `leave` gets the times of each. A reply with pipes goes in parts, each of them a pipe and the bytes before it.
     pub fn take_ready(
         &mut self,
         slices: &mut Vec<Bytes>,
         bytes_max: usize,
         mut leave: impl FnMut(Timed),
-    ) -> bool {
+    ) -> Ready {
         let mut taken = 0;
         while taken < bytes_max && self.is_ready() {
-            let place = self.slots.pop_front().expect("the front is there");
-            let response = place.response.expect("the front is filled");
-            self.request_bytes -= place.request_bytes;
-            self.first += 1;
-            if let Some(timed) = place.timed {
-                leave(timed);
+            let front = self.slots.front_mut().and_then(|place| place.response.as_mut());
+            if let Some(Response::Pieces(pieces)) = front {
+                let piece = pieces.pop_front().expect("a reply that is taken whole leaves the queue");
+                self.has_begun = !pieces.is_empty();
+                self.queued_bytes -= piece.len();
+                taken += piece.len();
+                if !self.has_begun {
+                    self.pop(&mut leave);
+                }
+                match piece {
+                    Piece::Bytes(bytes) => slices.push(bytes),
+                    Piece::Piped(piped) => return Ready::Piped(piped),
+                }
+                continue;
             }
-            match response {
+            match self.pop(&mut leave) {
                 Response::Send(mut reply) => {
                     let bytes = reply.iter().map(Bytes::len).sum::<usize>();
                     self.queued_bytes -= bytes;
@@ -108,11 +149,28 @@ impl ResponseQueue {
                     taken += frame.len();
                     slices.push(frame);
                 }
+                Response::Pieces(_) => unreachable!("they go one by one"),
                 Response::Nothing => {}
-                Response::Close => return true,
+                Response::Close => return Ready::Close,
             }
         }
-        false
+        Ready::Taken
+    }
+
+    /// Takes the front out of the queue.
+    fn pop(&mut self, leave: &mut impl FnMut(Timed)) -> Response {
+        let place = self.slots.pop_front().expect("the front is there");
+        self.request_bytes -= place.request_bytes;
+        self.first += 1;
+        if let Some(timed) = place.timed {
+            leave(timed);
+        }
+        place.response.expect("the front is filled")
+    }
+
+    /// A reply was taken in part: what follows on the stream is the rest of it.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Requests whose reply has not been taken.
@@ -165,10 +223,10 @@ mod tests {
         let mut sent = Vec::new();
         queue.fill(c, reply("c"), None);
         queue.fill(b, Response::Nothing, None);
-        assert!(!queue.take_ready(&mut sent, usize::MAX, |_| ()));
+        assert!(matches!(queue.take_ready(&mut sent, usize::MAX, |_| ()), Ready::Taken));
         assert!(sent.is_empty());
         queue.fill(a, reply("a"), None);
-        assert!(!queue.take_ready(&mut sent, usize::MAX, |_| ()));
+        assert!(matches!(queue.take_ready(&mut sent, usize::MAX, |_| ()), Ready::Taken));
         assert_eq!(sent, [&b"a"[..], b"c"]);
         assert_eq!((queue.len(), queue.queued_bytes(), queue.request_bytes()), (0, 0, 0));
     }
@@ -193,10 +251,39 @@ mod tests {
         queue.fill(b, Response::Close, None);
         queue.fill(c, reply("c"), None);
         let mut sent = Vec::new();
-        assert!(!queue.take_ready(&mut sent, usize::MAX, |_| ()));
+        assert!(matches!(queue.take_ready(&mut sent, usize::MAX, |_| ()), Ready::Taken));
         queue.fill(a, reply("a"), None);
-        assert!(queue.take_ready(&mut sent, usize::MAX, |_| ()));
+        assert!(matches!(queue.take_ready(&mut sent, usize::MAX, |_| ()), Ready::Close));
         assert_eq!(sent, [&b"a"[..]], "nothing after the close is sent");
+    }
+
+    #[test]
+    fn a_reply_with_pipes_goes_in_parts() {
+        let mut queue = ResponseQueue::default();
+        let (a, b, c) = (queue.reserve(10), queue.reserve(20), queue.reserve(30));
+        queue.fill(a, reply("a"), None);
+        let bytes = |text: &'static str| Piece::Bytes(Bytes::from_static(text.as_bytes()));
+        let pipe = |bytes| Piece::Piped(Piped::hollow(bytes));
+        let pieces = [bytes("b1"), pipe(100), pipe(200), bytes("b2"), pipe(300)];
+        queue.fill(b, Response::Pieces(pieces.into()), None);
+        queue.fill(c, reply("c"), None);
+        let mut part = |slices: &[&str], pipe: Option<usize>, left: (usize, usize), has_begun| {
+            let mut sent = Vec::new();
+            let piped = match queue.take_ready(&mut sent, 1000, |_| ()) {
+                Ready::Piped(piped) => Some(piped.len()),
+                Ready::Taken => None,
+                Ready::Close => panic!("nothing closes"),
+            };
+            assert_eq!(sent, slices);
+            assert_eq!((piped, (queue.len(), queue.queued_bytes())), (pipe, left));
+            assert_eq!(queue.has_begun(), has_begun);
+        };
+        part(&["a", "b1"], Some(100), (2, 503), true);
+        part(&[], Some(200), (2, 303), true);
+        // Its last piece ends it.
+        part(&["b2"], Some(300), (1, 1), false);
+        part(&["c"], None, (0, 0), false);
+        assert_eq!(queue.request_bytes(), 0);
     }
 
     #[test]

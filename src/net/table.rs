@@ -10,12 +10,12 @@ use bytes::{Buf, Bytes};
 use super::admission::Admission;
 use super::connection::{Arrived, Connection, ConnectionId, ConnectionLimits, Phase};
 use super::framing::{Frame, FrameError, FrameSplitter};
-use super::response_queue::{Response, Sequence};
+use super::response_queue::{Ready, Response, Sequence};
 use crate::buffer::{keep_slices, note_copied, spare_slices};
 use crate::mesh::Ticket;
 use crate::metrics::{Busiest, BusyClient, Stage, Timed, Traffic};
 use crate::model::{Endpoint, Monotonic};
-use crate::reactor::{Completion, Io, Listener, Operation, Outcome, Room, Socket, Token};
+use crate::reactor::{Completion, Io, Listener, Operation, Outcome, Piped, Room, Socket, Token};
 use crate::trace;
 
 /// Bytes of replies handed to one send. 1 MiB: enough to fill a socket buffer, small enough that a round's memory is bounded.
@@ -468,13 +468,17 @@ impl Connections {
             timed.clock.lap(Stage::Replied, now);
             replied.push((id, timed));
         };
-        if connection.phase == Phase::Open
-            && connection.responses.take_ready(&mut slices, SEND_BYTES_MAX, leave)
-        {
-            connection.phase = Phase::LastReplies;
+        let mut piped = None;
+        // A reply that has begun goes to its end.
+        if connection.phase == Phase::Open || connection.responses.has_begun() {
+            match connection.responses.take_ready(&mut slices, SEND_BYTES_MAX, leave) {
+                Ready::Taken => {}
+                Ready::Piped(pages) => piped = Some(pages),
+                Ready::Close => connection.phase = Phase::LastReplies,
+            }
         }
         let socket = connection.socket;
-        if slices.is_empty() {
+        if slices.is_empty() && piped.is_none() {
             keep_slices(slices);
             let is_over = connection.ended && connection.responses.is_empty() && !connection.has_input();
             if connection.phase == Phase::LastReplies || is_over {
@@ -482,12 +486,17 @@ impl Connections {
             }
         } else {
             connection.sending = true;
-            connection.sending_bytes = slices.iter().map(Bytes::len).sum();
+            let piped_bytes = piped.as_ref().map_or(0, Piped::len);
+            connection.sending_bytes = slices.iter().map(Bytes::len).sum::<usize>() + piped_bytes;
             let out_bytes = connection.sending_bytes as u64;
             self.counts.sent_bytes += out_bytes;
             self.counts.sends += 1;
             self.busiest.add(id, &mut connection.tally, &Traffic { out_bytes, ..Traffic::default() });
-            submit(io, token(KIND_SEND, id), Operation::Send { socket, slices });
+            let operation = match piped {
+                None => Operation::Send { socket, slices },
+                Some(piped) => Operation::SendPiped { socket, slices, piped },
+            };
+            submit(io, token(KIND_SEND, id), operation);
         }
         self.go_on_reading(id);
     }

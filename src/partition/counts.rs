@@ -41,6 +41,8 @@ pub struct ReadCounts {
     pub disk: u64,
     /// As many as were read, some of which clients are not given.
     pub disk_bytes: u64,
+    /// Given to clients out of the page cache, without a copy.
+    pub piped_bytes: u64,
     /// From wanting a read of the disk to handing it to the ring, in microseconds.
     pub waited_us: u64,
 }

@@ -11,7 +11,7 @@ use crate::log::{self, DiskRead, Now, ReadDone, ReadError, ReadPlan, StorageErro
 use crate::mesh::{FetchPart, FetchPartAnswer, Ticket};
 use crate::model::{LeaderEpoch, Map, Monotonic, Offset, PartitionIndex, TopicId};
 use crate::protocol::ErrorCode;
-use crate::reactor::{Io, Job, Operation, Outcome, Room, Token};
+use crate::reactor::{Io, Job, Operation, Outcome, Piped, Room, Token};
 
 /// Bytes of disk reads that a round begins. What is in the page cache is copied while the ring takes the reads, on this thread:
 /// producers must not wait for all that may be under way.
@@ -153,14 +153,21 @@ impl PartitionSet {
             leader_epoch: replica.leader_epoch,
             diverging: None,
             records: Vec::new(),
+            pipes: Vec::new(),
             record_bytes: 0,
         };
+        let leader_epoch = answer.leader_epoch;
         let refuse = |error| FetchPartAnswer {
+            slot: part.slot,
             error,
             high_watermark: -1,
             last_stable_offset: -1,
             log_start_offset: -1,
-            ..answer.clone()
+            leader_epoch,
+            diverging: None,
+            records: Vec::new(),
+            pipes: Vec::new(),
+            record_bytes: 0,
         };
         if replica.log().offline().is_some() {
             return Ok(refuse(ErrorCode::KafkaStorageError));
@@ -244,6 +251,13 @@ impl PartitionSet {
                 table.wanted.insert(turn, read);
                 return;
             }
+            if let Some(pipes) = self.take_pages(io, &read) {
+                self.wanted_reads.served = turn.0;
+                round_bytes += pipes.iter().map(Piped::len).sum::<usize>();
+                self.finish_read(io, read, Ok(Found::Pages(pipes)));
+                continue;
+            }
+            let table = &mut self.wanted_reads;
             let number = table.next;
             let token = Token::new(Room::Log, OWN | OWN_READ << 48 | number);
             let operation = match &mut read.step {
@@ -302,7 +316,7 @@ impl PartitionSet {
                     self.wanted_reads.wanted.insert(read.turn, read);
                     return;
                 }
-                Ok(Planned::Slices(slices)) => Ok(slices),
+                Ok(Planned::Slices(slices)) => Ok(Found::Slices(slices)),
                 Err(error) => {
                     let code = read_error(&error);
                     self.tell_unreadable(index, error);
@@ -310,13 +324,34 @@ impl PartitionSet {
                 }
             },
         };
+        self.finish_read(io, read, result);
+    }
+
+    /// What the read wants, if it is in the page cache and may go from there.
+    fn take_pages(&mut self, io: &mut dyn Io, read: &PendingRead) -> Option<Vec<Piped>> {
+        let Step::Read(disk) = &read.step else { return None };
+        let index = self.find(read.key.0, read.key.1)?;
+        let pipes = self.get_mut(index).log.take_pages(io, disk);
+        (!pipes.is_empty()).then_some(pipes)
+    }
+
+    /// Puts what was found, or why nothing was, into the order's answer.
+    fn finish_read(&mut self, io: &mut dyn Io, read: PendingRead, result: Result<Found, ErrorCode>) {
+        let now = io.now();
         let PendingRead { key, mut answer, reading, step, .. } = read;
         // With it goes the loan of the file.
         drop(step);
         self.trim_old_files(io);
         match result {
-            Ok(slices) => {
-                fill(&mut answer, slices);
+            Ok(found) => {
+                match found {
+                    Found::Slices(slices) => fill(&mut answer, slices),
+                    Found::Pages(pipes) => {
+                        answer.record_bytes = pipes.iter().map(|piped| piped.len() as u32).sum();
+                        answer.pipes = pipes;
+                        self.read_counts.piped_bytes += u64::from(answer.record_bytes);
+                    }
+                }
                 if let Some(index) = self.find(key.0, key.1) {
                     self.count_read(index, &answer);
                 }
@@ -392,6 +427,12 @@ impl PartitionSet {
         }
         self.woken = woken;
     }
+}
+
+/// What a read brought.
+enum Found {
+    Slices(Vec<Bytes>),
+    Pages(Vec<Piped>),
 }
 
 /// What a plan came to: bytes, or a step that needs the disk.

@@ -47,13 +47,15 @@ impl Replica {
     }
 
     /// A search for the first record at or after `timestamp`; `None`: there is none.
-    pub fn search_timestamp(&self, timestamp: Timestamp, bound: FetchBound) -> Option<OffsetSearch> {
-        OffsetSearch::of(self.log.plan_timestamp(timestamp, self.bound(bound)))
+    pub fn search_timestamp(&mut self, timestamp: Timestamp, bound: FetchBound) -> Option<OffsetSearch> {
+        let bound = self.bound(bound);
+        OffsetSearch::of(self.log.plan_timestamp(timestamp, bound))
     }
 
     /// A search for the first record with the largest timestamp; `None`: there is none.
-    pub fn search_max_timestamp(&self, bound: FetchBound) -> Option<OffsetSearch> {
-        OffsetSearch::of(self.log.plan_max_timestamp(self.bound(bound)))
+    pub fn search_max_timestamp(&mut self, bound: FetchBound) -> Option<OffsetSearch> {
+        let bound = self.bound(bound);
+        OffsetSearch::of(self.log.plan_max_timestamp(bound))
     }
 
     /// Where records of `epoch` end, under the largest known epoch at or below it; `None`: not known (yet).

@@ -150,8 +150,8 @@ impl PartitionSet {
     fn next_segment(&mut self, now: Monotonic) -> Option<Segment> {
         let mut round =
             self.scrubbing.round.take().unwrap_or(Round { began: now, slot: 0, key: None, offset: 0 });
-        while let Some(slot) = self.replicas.get(round.slot as usize) {
-            if let Some(replica) = slot.as_ref().filter(|replica| !replica.is_withdrawn) {
+        while let Some(slot) = self.replicas.get_mut(round.slot as usize) {
+            if let Some(replica) = slot.as_mut().filter(|replica| !replica.is_withdrawn) {
                 let key = (replica.topic_id, replica.at.partition);
                 if round.key != Some(key) {
                     (round.key, round.offset) = (Some(key), 0);

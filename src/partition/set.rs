@@ -273,7 +273,7 @@ impl PartitionSet {
         self.replicas[index.0 as usize].as_ref().expect("a replica that was found is there")
     }
 
-    pub(super) fn get_mut(&mut self, index: ReplicaIndex) -> &mut Replica {
+    pub fn get_mut(&mut self, index: ReplicaIndex) -> &mut Replica {
         self.replicas[index.0 as usize].as_mut().expect("a replica that was found is there")
     }
 

@@ -303,5 +303,6 @@ reads_as!(Records, &'a [u8], |records, writer, format| {
     match records {
         Records::Borrowed(bytes) => writer.put(bytes),
         Records::Slices(slices) => writer.put_slices(slices),
+        Records::Elsewhere { bytes, parts } => writer.leave_out(*bytes, *parts),
     }
 });

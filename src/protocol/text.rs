@@ -186,6 +186,12 @@ impl fmt::Debug for Blob<'_> {
 pub enum Records<'a> {
     Borrowed(&'a [u8]),
     Slices(Vec<Bytes>),
+    /// Bytes that are not in memory of ours, in so many parts: an empty piece of the frame marks the place of each. Only to be
+    /// encoded in slices.
+    Elsewhere {
+        bytes: usize,
+        parts: usize,
+    },
 }
 
 impl<'a> Records<'a> {
@@ -197,6 +203,7 @@ impl<'a> Records<'a> {
         match self {
             Records::Borrowed(bytes) => bytes.len(),
             Records::Slices(slices) => slices.iter().map(Bytes::len).sum(),
+            Records::Elsewhere { bytes, .. } => *bytes,
         }
     }
 
@@ -213,6 +220,7 @@ impl<'a> Records<'a> {
                 [one] => Cow::Borrowed(one),
                 many => Cow::Owned(many.concat()),
             },
+            Records::Elsewhere { .. } => panic!("records that are elsewhere cannot be looked at"),
         }
     }
 }

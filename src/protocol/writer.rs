@@ -107,6 +107,14 @@ impl<'b> Writer<'b> {
         }
     }
 
+    /// Counts bytes that others put there; an empty piece marks the place of each part. Panics in a writer that makes one piece.
+    pub(super) fn leave_out(&mut self, bytes: usize, parts: usize) {
+        let cuts = self.cuts.as_mut().expect("bytes are left out between pieces only");
+        let position = self.out.len();
+        cuts.extend((0..parts).map(|_| Cut { position, slice: Bytes::new() }));
+        self.cut_bytes += bytes;
+    }
+
     pub(super) fn put_uvarint(&mut self, mut value: u32) {
         while value > 0x7f {
             self.out.put_u8(value as u8 | 0x80);

@@ -47,6 +47,7 @@ impl Ring {
             Work::Accept { listener } => self.complete_accept(key, listener, result, has_more),
             Work::Receive { socket } => self.complete_receive(key, socket, result, flags),
             Work::CancelReceive { receive, .. } => self.complete_cancel(key, receive, result),
+            Work::Send { piped: Some(_), .. } => self.complete_piped(key, stage, result),
             Work::Send { .. } => self.complete_send(key, result),
             Work::CloseSocket { socket } => self.complete_close_socket(key, socket, stage, result),
             // The cancel of the accept; the accept's own end matters, not whether this came in time.
@@ -245,6 +246,53 @@ impl Ring {
             return self.end_send(key, Outcome::Done);
         }
         assert!(result > 0, "a send of {} bytes sent nothing and did not fail", gather.bytes);
+        self.counters.short_transfers += u64::from(is_short);
+        self.start(key);
+    }
+
+    /// The send of the slices or that of what is in the pipe, in whichever order they come.
+    fn complete_piped(&mut self, key: Key, stage: Stage, result: i32) {
+        let slot = self.in_flight.slot(key);
+        let is_last = slot.pending == 0;
+        let Some(Work::Send { slices, progress, gather, piped: Some(piped), sent, spliced, .. }) =
+            &mut slot.work
+        else {
+            unreachable!("the caller saw a send with a pipe")
+        };
+        match stage {
+            Stage::Main => *sent = Some(result),
+            Stage::Splice => *spliced = Some(result),
+            _ => unreachable!("a send has no stage {stage:?}"),
+        }
+        if !is_last {
+            return;
+        }
+        let mut is_short = false;
+        match *sent {
+            Some(result) if is_interrupted(result) => is_short = true,
+            Some(result) if result < 0 => return self.end_send(key, failed(result)),
+            Some(result) => {
+                is_short = (result as usize) < gather.bytes;
+                progress.advance(slices, result as usize);
+            }
+            None => {}
+        }
+        match *spliced {
+            // What was to go before it did not go in full.
+            Some(result) if result == -libc::ECANCELED && is_short => {}
+            Some(result) if is_interrupted(result) => is_short = true,
+            Some(result) if result < 0 => return self.end_send(key, failed(result)),
+            // The pages were cut off the file.
+            Some(0) => return self.end_send(key, Outcome::Failed(io::ErrorKind::UnexpectedEof.into())),
+            Some(result) => {
+                piped.advance(result as usize);
+                is_short = !piped.is_empty();
+            }
+            None => {}
+        }
+        if progress.is_done(slices) && piped.is_empty() {
+            return self.end_send(key, Outcome::Done);
+        }
         self.counters.short_transfers += u64::from(is_short);
         self.start(key);
     }

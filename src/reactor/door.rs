@@ -7,6 +7,7 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 
+use super::piped::Piped;
 use crate::model::{Monotonic, Position, ShardId, Timestamp};
 
 /// Which room submitted an operation and gets its completion.
@@ -73,6 +74,8 @@ pub enum Operation {
     CancelReceive { socket: Socket },
     /// Sends all bytes (gather; short sends go on inside). One in flight per socket. Completion: `Done` or `Failed`.
     Send { socket: Socket, slices: Slices },
+    /// `Send`, and behind it what is in the pipe. Completion: as of `Send`.
+    SendPiped { socket: Socket, slices: Slices, piped: Piped },
     /// Shuts the stream down both ways and closes the descriptor once nothing is in flight on it. The operations in flight end
     /// before it, each with its own completion; nothing more is received. Completion: `Done`.
     CloseSocket { socket: Socket },
@@ -165,6 +168,21 @@ pub trait Io {
     /// Takes a lent buffer back into the pool.
     fn give_back(&mut self, received: Received);
 
+    /// All these bytes of a file are in the page cache. False where nobody can say.
+    fn is_resident(&mut self, _file: File, _position: Position, _length: u64) -> bool {
+        false
+    }
+
+    /// Takes the pages of such bytes for [`Operation::SendPiped`], as many as go into a pipe. `None`: there is no pipe.
+    fn take_pages(&mut self, _file: File, _position: Position, _length: usize) -> Option<Piped> {
+        None
+    }
+
+    /// Copies the first bytes of a file at a position that are in memory, without waiting; 0: none are, or nobody can say.
+    fn peek(&mut self, _file: File, _position: Position, _into: &mut [u8]) -> usize {
+        0
+    }
+
     /// Closes the file once nothing is in flight on it.
     fn close_file(&mut self, file: File);
 
@@ -252,6 +270,10 @@ pub trait Files {
     /// Errors: `Unsupported` where there is no such way.
     fn map(&mut self, _file: File, _length: u64) -> io::Result<Box<dyn Mapping>> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+    /// As [`Io::is_resident`].
+    fn is_resident(&mut self, _file: File, _position: Position, _length: u64) -> bool {
+        false
     }
     /// `FALLOC_FL_KEEP_SIZE`.
     fn reserve(&mut self, file: File, position: Position, length: u64) -> io::Result<()>;

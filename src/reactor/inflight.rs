@@ -10,6 +10,7 @@ use bytes::BytesMut;
 
 use super::door::{File, Listener, Slices, Socket, Token};
 use super::gather::{Gather, Progress};
+use super::piped::Piped;
 use crate::model::{Monotonic, Position};
 
 /// Which completion of an operation: one operation may have several submissions under way.
@@ -23,6 +24,8 @@ pub(super) enum Stage {
     Cancel = 2,
     Shutdown = 3,
     Close = 4,
+    /// What is in a pipe, linked behind a send.
+    Splice = 5,
 }
 
 /// An operation in flight: its slot, and which of the slot's operations.
@@ -48,6 +51,7 @@ impl Key {
             2 => Stage::Cancel,
             3 => Stage::Shutdown,
             4 => Stage::Close,
+            5 => Stage::Splice,
             _ => panic!("a completion that was never asked for: user data {user_data:#x}"),
         };
         (Key { index: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION_MASK }, stage)
@@ -71,6 +75,11 @@ pub(super) enum Work {
         slices: Slices,
         progress: Progress,
         gather: Box<Gather>,
+        /// What follows the slices.
+        piped: Option<Piped>,
+        /// Results of the calls under way, kept until all have completed.
+        sent: Option<i32>,
+        spliced: Option<i32>,
     },
     CloseSocket {
         socket: Socket,
@@ -369,7 +378,7 @@ mod tests {
     #[test]
     fn user_data_names_slot_generation_and_stage() {
         let key = Key { index: u32::MAX, generation: GENERATION_MASK };
-        for stage in [Stage::Main, Stage::Sync, Stage::Cancel, Stage::Shutdown, Stage::Close] {
+        for stage in [Stage::Main, Stage::Sync, Stage::Cancel, Stage::Shutdown, Stage::Close, Stage::Splice] {
             assert_eq!(Key::parse(key.user_data(stage)), (key, stage));
         }
     }

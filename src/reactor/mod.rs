@@ -16,6 +16,7 @@ mod helper;
 mod inflight;
 mod listen;
 mod mapping;
+mod piped;
 mod priority;
 mod probe;
 mod provided;
@@ -34,6 +35,7 @@ pub use door::{
 };
 pub use doorbell::{Doorbells, ExternalWaker};
 pub use listen::check_port_free;
+pub use piped::{PIPE_BYTES, Piped};
 pub use priority::run_before_workers;
 pub use probe::{HostFacts, ProbeError, probe};
 pub use ring::{Ring, RingCounters, RingOptions};

@@ -23,6 +23,7 @@ use super::fd::{FileTable, Listeners, Sockets, close_unused};
 use super::helper::{HELP, Helper};
 use super::inflight::{Durable, InFlight, Key, Work, WriteWork};
 use super::listen::listening_socket;
+use super::piped::{self, Piped, Pipes};
 use super::provided::ProvidedBuffers;
 use super::std_files::StdFiles;
 use super::timer::Timers;
@@ -154,6 +155,7 @@ pub struct Ring {
     pub(super) copiers: Copiers,
     random: Random,
     std_files: StdFiles,
+    pipes: Pipes,
 }
 
 impl Ring {
@@ -184,6 +186,7 @@ impl Ring {
             copiers,
             random: Random::new(),
             std_files: StdFiles,
+            pipes: Pipes::default(),
             uring,
             provided,
             doorbells,
@@ -347,14 +350,8 @@ impl Ring {
             Operation::CancelReceive { socket } => {
                 Work::CancelReceive { socket, receive: self.sockets.state(socket).receive }
             }
-            Operation::Send { socket, slices } => {
-                let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
-                if self.sockets.state(socket).note_reply(bytes) {
-                    self.small_rounds = SMALL_ROUNDS;
-                }
-                let gather = self.in_flight.take_gather();
-                Work::Send { socket, slices, progress: Default::default(), gather }
-            }
+            Operation::Send { socket, slices } => self.send_work(socket, slices, None),
+            Operation::SendPiped { socket, slices, piped } => self.send_work(socket, slices, Some(piped)),
             Operation::CloseSocket { socket } => Work::CloseSocket { socket },
             Operation::CloseListener { listener } => Work::CloseListener { listener },
             Operation::Write { file, position, slices } => {
@@ -391,6 +388,15 @@ impl Ring {
         let key = key.unwrap_or_else(|_| unreachable!("the table has a free slot"));
         self.begin(key);
         Ok(())
+    }
+
+    fn send_work(&mut self, socket: Socket, slices: super::Slices, piped: Option<Piped>) -> Work {
+        let bytes = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if self.sockets.state(socket).note_reply(bytes + piped.as_ref().map_or(0, Piped::len)) {
+            self.small_rounds = SMALL_ROUNDS;
+        }
+        let gather = self.in_flight.take_gather();
+        Work::Send { socket, slices, progress: Default::default(), gather, piped, sent: None, spliced: None }
     }
 
     fn write_work(&mut self, file: File, position: u64, slices: super::Slices, durable: Durable) -> Work {
@@ -485,6 +491,18 @@ impl Io for Ring {
 
     fn give_back(&mut self, received: Received) {
         self.provided.give_back(received);
+    }
+
+    fn is_resident(&mut self, file: File, position: u64, length: u64) -> bool {
+        piped::is_resident(file, position, length)
+    }
+
+    fn take_pages(&mut self, file: File, position: u64, length: usize) -> Option<Piped> {
+        self.pipes.take(file, position, length)
+    }
+
+    fn peek(&mut self, file: File, position: u64, into: &mut [u8]) -> usize {
+        piped::peek(file, position, into)
     }
 
     fn close_file(&mut self, file: File) {

@@ -114,6 +114,10 @@ impl Files for StdFiles {
         Ok(Box::new(SharedMapping::new(descriptor(file), length)?))
     }
 
+    fn is_resident(&mut self, file: File, position: Position, length: u64) -> bool {
+        super::piped::is_resident(file, position, length)
+    }
+
     fn reserve(&mut self, file: File, at: Position, length: u64) -> io::Result<()> {
         let (start, length) = (position(at)?, position(length)?);
         uninterrupted(|| fallocate(descriptor(file), FallocateFlags::FALLOC_FL_KEEP_SIZE, start, length))

@@ -174,7 +174,8 @@ impl Ring {
                 let entry = cancel(receive).user_data(key.user_data(Stage::Cancel));
                 return self.push_for(key, &[entry]);
             }
-            Work::Send { socket, slices, progress, gather } => {
+            Work::Send { piped: Some(_), .. } => return self.start_piped(key),
+            Work::Send { socket, slices, progress, gather, .. } => {
                 if progress.is_done(slices) {
                     // Nothing to send.
                     return self.end_send(key, Outcome::Done);
@@ -213,6 +214,33 @@ impl Ring {
             }
         };
         self.push_for(key, &[entry.user_data(key.user_data(Stage::Main))]);
+    }
+
+    /// What is left of the slices, and behind their last part what is left in the pipe, linked: it goes only if that part was
+    /// sent in full. A worker of the kernel moves it, and waits for the peer.
+    fn start_piped(&mut self, key: Key) {
+        let slot = self.in_flight.slot(key);
+        let Some(Work::Send { socket, slices, progress, gather, piped: Some(piped), sent, spliced }) =
+            &mut slot.work
+        else {
+            unreachable!("the caller saw a send with a pipe")
+        };
+        (*sent, *spliced) = (None, None);
+        let length = u32::try_from(piped.len()).expect("a pipe holds a megabyte");
+        let splice = opcode::Splice::new(Fd(piped.read_end()), -1, fixed(*socket), -1, length);
+        let splice = splice.build().user_data(key.user_data(Stage::Splice));
+        if progress.is_done(slices) {
+            return self.push_for(key, &[splice]);
+        }
+        gather.fill(slices, *progress, usize::MAX);
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+        let send = opcode::SendMsg::new(fixed(*socket), gather.header()).flags(flags as u32).build();
+        let send = send.user_data(key.user_data(Stage::Main));
+        if gather.is_last {
+            self.push_for(key, &[send.flags(Flags::IO_LINK), splice]);
+        } else {
+            self.push_for(key, &[send]);
+        }
     }
 
     /// The next part of a write, and behind its last part the sync, linked: it runs only if that part was written in full.

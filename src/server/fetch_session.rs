@@ -341,6 +341,7 @@ mod tests {
             leader_epoch: LeaderEpoch(0),
             diverging: None,
             records: Vec::new(),
+            pipes: Vec::new(),
             record_bytes,
         }
     }
@@ -374,12 +375,13 @@ mod tests {
         fn answer(
             &mut self,
             sessions: &mut FetchSessions,
-            answers: &[FetchPartAnswer],
+            answers: impl IntoIterator<Item = FetchPartAnswer>,
         ) -> Vec<PartitionIndex> {
-            assert_eq!(self.reads.len(), answers.len());
-            for (read, answer) in self.reads.iter_mut().zip(answers) {
-                read.answer = Some(answer.clone());
+            let mut answers = answers.into_iter();
+            for read in &mut self.reads {
+                read.answer = Some(answers.next().expect("an answer for each"));
             }
+            assert!(answers.next().is_none(), "more answers than were asked for");
             sessions.note_answers(&self.scope, false, &mut self.reads);
             self.reads.iter().filter(|read| read.is_told).map(|read| read.wanted.partition).collect()
         }
@@ -417,11 +419,11 @@ mod tests {
         let mut full = resolve(&mut sessions, &mut random, 0, 0, &[0, 1, 2], 0).unwrap();
         let id = full.session_id();
         assert!(id > 0);
-        let included = full.answer(&mut sessions, &[answer(5, 0), answer(5, 10), answer(1, 0)]);
+        let included = full.answer(&mut sessions, [answer(5, 0), answer(5, 10), answer(1, 0)]);
         assert_eq!(included, [0, 1, 2]);
         let mut next = resolve(&mut sessions, &mut random, id, 1, &[], 0).unwrap();
         assert_eq!(next.partitions(), [0, 1, 2], "all have records that the client has not got");
-        let included = next.answer(&mut sessions, &[answer(5, 7), answer(5, 0), answer(2, 0)]);
+        let included = next.answer(&mut sessions, [answer(5, 7), answer(5, 0), answer(2, 0)]);
         assert_eq!(included, [0, 2], "data, nothing new, a moved watermark");
         assert_eq!(resolve(&mut sessions, &mut random, id, 2, &[], 0).unwrap().partitions(), [1, 2, 0]);
     }
@@ -431,20 +433,19 @@ mod tests {
         let (mut sessions, mut random) = sessions();
         let mut full = resolve(&mut sessions, &mut random, 0, 0, &[0, 1, 2, 3], 0).unwrap();
         let id = full.session_id();
-        let mut failing = answer(-1, 0);
-        failing.error = ErrorCode::NotLeaderOrFollower;
-        full.answer(&mut sessions, &[answer(0, 0), answer(0, 0), answer(0, 0), failing.clone()]);
+        let failing = || FetchPartAnswer { error: ErrorCode::NotLeaderOrFollower, ..answer(-1, 0) };
+        full.answer(&mut sessions, [answer(0, 0), answer(0, 0), answer(0, 0), failing()]);
         let mut fetch = resolve(&mut sessions, &mut random, id, 1, &[1], 0).unwrap();
         assert_eq!(fetch.partitions(), [1, 3], "the one that is named, and the one that failed");
         // It moves between its last read and the answer.
         assert_eq!(moved(&mut sessions, id, 1), None);
-        assert_eq!(fetch.answer(&mut sessions, &[answer(0, 0), failing.clone()]), [3]);
+        assert_eq!(fetch.answer(&mut sessions, [answer(0, 0), failing()]), [3]);
         moved(&mut sessions, id, 2);
         moved(&mut sessions, id, 9);
         moved(&mut sessions, id ^ 1, 0);
         let mut fetch = resolve(&mut sessions, &mut random, id, 2, &[], 0).unwrap();
         assert_eq!(fetch.partitions(), [1, 2, 3]);
-        assert_eq!(fetch.answer(&mut sessions, &[answer(0, 0), answer(0, 0), answer(0, 0)]), [3]);
+        assert_eq!(fetch.answer(&mut sessions, [answer(0, 0), answer(0, 0), answer(0, 0)]), [3]);
         assert_eq!(resolve(&mut sessions, &mut random, id, 3, &[], 0).unwrap().reads.len(), 0);
         let mut other = ask(id, 4, 0);
         other.view.metadata_version = 2;
@@ -457,7 +458,7 @@ mod tests {
         let (mut sessions, mut random) = sessions();
         let mut full = resolve(&mut sessions, &mut random, 0, 0, &[0, 1, 2, 3], 0).unwrap();
         let id = full.session_id();
-        full.answer(&mut sessions, &vec![answer(0, 0); 4]);
+        full.answer(&mut sessions, [0; 4].map(|_| answer(0, 0)));
         let mut fetch = resolve(&mut sessions, &mut random, id, 1, &[2], 0).unwrap();
         let ticket = Ticket { shard: ShardId(0), slot: 3, generation: 0 };
         let session = fetch.scope.session().unwrap();
@@ -470,7 +471,7 @@ mod tests {
         assert!(fetch.reads.iter().all(|read| read.is_wanted));
         assert_eq!(moved(&mut sessions, id, 1), Some(ticket), "it has looked, and is woken again");
         sessions.end_wait(session, ticket);
-        let included = fetch.answer(&mut sessions, &[answer(1, 5), answer(1, 0), answer(0, 0)]);
+        let included = fetch.answer(&mut sessions, [answer(1, 5), answer(1, 0), answer(0, 0)]);
         assert_eq!(included, [0, 2]);
         // What had data goes to the back; what moved meanwhile is not lost; 2 has more than the client asked for.
         assert_eq!(resolve(&mut sessions, &mut random, id, 2, &[], 0).unwrap().partitions(), [1, 2, 0]);
@@ -482,8 +483,8 @@ mod tests {
         let mut full = resolve(&mut sessions, &mut random, 0, 0, &[0], 0).unwrap();
         let id = full.session_id();
         let mut next = resolve(&mut sessions, &mut random, id, 1, &[], 0).unwrap();
-        next.answer(&mut sessions, &[answer(0, 0)]);
-        full.answer(&mut sessions, &[answer(0, 0)]);
+        next.answer(&mut sessions, [answer(0, 0)]);
+        full.answer(&mut sessions, [answer(0, 0)]);
         assert_eq!(resolve(&mut sessions, &mut random, id, 2, &[], 0).unwrap().partitions(), [0]);
     }
 

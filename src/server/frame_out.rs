@@ -3,10 +3,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::pending::Origin;
-use crate::buffer::{Arena, spare_slices};
-use crate::net::Response;
+use crate::buffer::{Arena, keep_slices, spare_slices};
+use crate::net::{Piece, Response};
 use crate::protocol::messages::fetch::FetchResponse;
 use crate::protocol::{self, Cuts, response_slices_into, write_response};
+use crate::reactor::Piped;
 
 /// The frame of an encoded body, without copying it: prefix and header are a slice of their own.
 pub fn frame_of_bytes(origin: &Origin, body: Bytes) -> Vec<Bytes> {
@@ -55,12 +56,23 @@ impl Frames {
         }))
     }
 
-    /// The frame of a fetch response: small pieces from one buffer, record bytes from where they lie.
-    pub fn slices(&mut self, origin: &Origin, response: &FetchResponse<'_>) -> Response {
+    /// The frame of a fetch response: small pieces from one buffer, record bytes from where they lie, those in pipes in the order
+    /// of the partitions that leave them out.
+    pub fn slices(&mut self, origin: &Origin, response: &FetchResponse<'_>, pipes: Vec<Piped>) -> Response {
         let mut pieces = spare_slices();
         let buffer = self.arena.buffer(REPLY_BYTES);
         let (version, correlation_id) = (origin.version, origin.correlation_id);
         response_slices_into(response, version, correlation_id, buffer, &mut self.cuts, &mut pieces);
-        Response::Send(pieces)
+        if pipes.is_empty() {
+            return Response::Send(pieces);
+        }
+        let mut pipes = pipes.into_iter();
+        let piece = |bytes: Bytes| match bytes.is_empty() {
+            true => Piece::Piped(pipes.next().expect("a place for each pipe")),
+            false => Piece::Bytes(bytes),
+        };
+        let all = pieces.drain(..).map(piece).collect();
+        keep_slices(pieces);
+        Response::Pieces(all)
     }
 }

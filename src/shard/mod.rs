@@ -243,6 +243,7 @@ impl Shard {
         self.meter.add(Counter::MemoryReadBytes, read.memory_bytes);
         self.meter.add(Counter::DiskReads, read.disk);
         self.meter.add(Counter::DiskReadBytes, read.disk_bytes);
+        self.meter.add(Counter::PipedBytes, read.piped_bytes);
         self.meter.add(Counter::DiskReadsWaitedUs, read.waited_us);
         let scrubbed = self.partitions.take_scrub_counts();
         self.meter.add(Counter::ScrubBytes, scrubbed.bytes);

@@ -106,16 +106,20 @@ fn frame<'a, M: Request<'a>>(request: &M, version: i16) -> Vec<u8> {
     out.to_vec()
 }
 
-/// A request that brings one record to one partition.
-pub fn produce(topic: &str, partition: i32, value: &[u8]) -> Vec<u8> {
-    let mut batch = BatchBuilder::new();
-    batch.push(1_700_000_000_000, None, Some(value));
-    let records = batch.finish(0, LeaderEpoch(-1));
-    let data = PartitionProduceData { index: partition, records: Some(&records) };
+/// A request that brings whole batches.
+pub fn produce_batch(topic: &str, partition: i32, records: &[u8]) -> Vec<u8> {
+    let data = PartitionProduceData { index: partition, records: Some(records) };
     let topic = TopicProduceData { name: topic, partition_data: vec![data].into(), ..Default::default() };
     let request =
         ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic].into(), ..Default::default() };
     frame(&request, PRODUCE)
+}
+
+/// A request that brings one record to one partition.
+pub fn produce(topic: &str, partition: i32, value: &[u8]) -> Vec<u8> {
+    let mut batch = BatchBuilder::new();
+    batch.push(1_700_000_000_000, None, Some(value));
+    produce_batch(topic, partition, &batch.finish(0, LeaderEpoch(-1)))
 }
 
 /// The offset that a produce response tells; panics at an error.
@@ -189,6 +193,17 @@ pub fn fetched_in_session(response: &[u8]) -> (i32, Vec<(i32, usize)>) {
         }
     }
     (response.session_id, parts)
+}
+
+/// The error of a fetch response's one partition, and its records.
+pub fn fetched_records(response: &[u8]) -> (i16, Vec<u8>) {
+    let response = FetchResponse::decode(&mut Reader::new(&response[5..]), FETCH).expect("it decodes");
+    let topic = response.responses.first().expect("one topic");
+    let part = topic.partitions.first().expect("one partition");
+    (
+        part.error_code,
+        part.records.as_ref().map_or(Vec::new(), |records| records.to_contiguous().into_owned()),
+    )
 }
 
 /// How many bytes of records a fetch response brings; panics at an error.

@@ -9,6 +9,7 @@ mod allocator;
 mod client;
 mod many;
 mod node;
+mod page_cache;
 mod sessions;
 
 use std::sync::Mutex;

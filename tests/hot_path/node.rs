@@ -36,6 +36,8 @@ pub struct Work {
     pub fetch_parts: u64,
     pub memory_reads: u64,
     pub disk_reads: u64,
+    pub disk_read_bytes: u64,
+    pub piped_bytes: u64,
     pub rounds: u64,
 }
 
@@ -51,6 +53,8 @@ impl Work {
             fetch_parts: self.fetch_parts - before.fetch_parts,
             memory_reads: self.memory_reads - before.memory_reads,
             disk_reads: self.disk_reads - before.disk_reads,
+            disk_read_bytes: self.disk_read_bytes - before.disk_read_bytes,
+            piped_bytes: self.piped_bytes - before.piped_bytes,
             rounds: self.rounds - before.rounds,
         }
     }
@@ -209,6 +213,8 @@ impl Node {
             work.fetch_parts += count(Counter::FetchParts);
             work.memory_reads += count(Counter::MemoryReads);
             work.disk_reads += count(Counter::DiskReads);
+            work.disk_read_bytes += count(Counter::DiskReadBytes);
+            work.piped_bytes += count(Counter::PipedBytes);
             work.rounds += count(Counter::Rounds);
         }
         work

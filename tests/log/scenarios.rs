@@ -21,6 +21,11 @@ fn find(log: &Log, disk: &crate::disk::Disk, plan: TimestampPlan) -> Option<(Tim
     found.map(|r| (r.timestamp, r.offset))
 }
 
+fn search(bench: &mut Bench, plan: impl FnOnce(&mut Log) -> TimestampPlan) -> Option<(Timestamp, Offset)> {
+    let plan = plan(&mut bench.log);
+    find(&bench.log, &bench.disk, plan)
+}
+
 #[test]
 fn timestamps_are_found_inside_batches_of_all_segments() {
     let mut bench = Bench::new(1, small_config());
@@ -39,20 +44,16 @@ fn timestamps_are_found_inside_batches_of_all_segments() {
     let end = bench.log.log_end_offset();
     for target in (999_990..1_003_020).step_by(7) {
         let want = expected.iter().position(|t| *t >= target).map(|i| (expected[i], i as Offset));
-        let found = find(&bench.log, &bench.disk, bench.log.plan_timestamp(target, end));
+        let found = search(&mut bench, |log| log.plan_timestamp(target, end));
         assert_eq!(found, want, "at or after {target}");
     }
     let last = expected.len() - 1;
-    let found = find(&bench.log, &bench.disk, bench.log.plan_max_timestamp(end));
+    let found = search(&mut bench, |log| log.plan_max_timestamp(end));
     assert_eq!(found, Some((expected[last], last as Offset)));
     // Deleted records are not found.
     bench.log.advance_log_start(42);
-    assert_eq!(find(&bench.log, &bench.disk, bench.log.plan_timestamp(0, end)), Some((expected[42], 42)));
-    assert_eq!(
-        find(&bench.log, &bench.disk, bench.log.plan_timestamp(0, 42)),
-        None,
-        "nothing below the bound"
-    );
+    assert_eq!(search(&mut bench, |log| log.plan_timestamp(0, end)), Some((expected[42], 42)));
+    assert_eq!(search(&mut bench, |log| log.plan_timestamp(0, 42)), None, "nothing below the bound");
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn log_append_time_replaces_the_producers_time() {
     let appended = bench.try_append(&batch_of(1_000_000, &[b"a", b"b"], None), 0).unwrap();
     assert_eq!(appended.log_append_time, Some(5_000_000));
     bench.settle();
-    let found = find(&bench.log, &bench.disk, bench.log.plan_timestamp(1, 2));
+    let found = search(&mut bench, |log| log.plan_timestamp(1, 2));
     assert_eq!(found, Some((5_000_000, 0)));
 }
 

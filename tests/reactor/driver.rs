@@ -83,6 +83,21 @@ impl Driver {
         outcome
     }
 
+    /// As `end`; `None` if it does not come in so long.
+    pub fn end_within(&mut self, token: Token, patience: Duration) -> Option<Outcome> {
+        let until = self.ring.now() + patience;
+        loop {
+            if let Some(at) = self.finished.iter().position(|completion| completion.token == token) {
+                return Some(self.finished.remove(at).outcome);
+            }
+            if self.ring.now() >= until {
+                return None;
+            }
+            self.ring.wait(until);
+            self.ring.reap(&mut self.finished);
+        }
+    }
+
     pub fn run(&mut self, operation: Operation) -> Outcome {
         let token = self.submit(operation);
         self.end(token)

@@ -7,6 +7,7 @@
 mod driver;
 
 mod file;
+mod piped;
 mod probe;
 mod socket;
 mod wake;

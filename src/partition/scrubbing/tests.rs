@@ -88,8 +88,9 @@ impl Bench {
         }
     }
 
-    fn sealed(&self) -> Vec<SealedSegment> {
-        let replica = self.set.get(self.set.find(Uuid([1; 16]), 0).unwrap());
+    fn sealed(&mut self) -> Vec<SealedSegment> {
+        let at = self.set.find(Uuid([1; 16]), 0).unwrap();
+        let replica = self.set.get_mut(at);
         let mut found: Vec<SealedSegment> = Vec::new();
         while let Some(next) = replica.log.sealed_segment_from(found.last().map_or(0, |s| s.end_offset)) {
             found.push(next);

@@ -154,6 +154,7 @@ impl World {
             Operation::Accept { listener } => Work::Accept { listener },
             Operation::Receive { socket } => Work::Receive { socket },
             Operation::Send { socket, slices } => Work::Send { socket, bytes: concatenate(&slices) },
+            Operation::SendPiped { .. } => unreachable!("the model has no pages to give (`Io::take_pages`)"),
             Operation::CloseSocket { socket } => Work::CloseSocket { socket },
             Operation::CancelReceive { socket } => {
                 self.cancel_receive(shard, token, socket);

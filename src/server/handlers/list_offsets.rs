@@ -129,7 +129,7 @@ enum LookUp {
 }
 
 fn look_up(
-    ctx: &Context<'_>,
+    ctx: &mut Context<'_>,
     asked: &Asked<'_>,
     topic: &str,
     part: &ListOffsetsPartition,
@@ -137,7 +137,7 @@ fn look_up(
 ) -> Result<LookUp, ErrorCode> {
     let wanted = wanted(part.timestamp, asked.version)?;
     let leader = by_topic::leader_here(ctx, asked.endpoint, topic, part.partition_index)?;
-    let replica = ctx.partitions.get(leader);
+    let replica = ctx.partitions.get_mut(leader);
     check_epoch(part.current_leader_epoch, replica.leader_epoch())?;
     let search = match wanted {
         Wanted::Latest => return Ok(LookUp::Found(replica.latest(bound))),

@@ -39,9 +39,10 @@ pub(super) fn reply(ctx: &mut Context<'_>, origin: Origin, pending: PendingFetch
     // (where its rows end, what is wanted of it)
     let mut topics: Vec<(usize, &Wanted)> = recycle(std::mem::take(&mut ctx.scratch.fetch.topics));
     let mut leaders = LeadersTold::default();
+    let mut pipes = Vec::new();
     for PartRead { wanted, owner, answer, .. } in reads.iter_mut().filter(|read| read.is_told) {
         let part: &Wanted = wanted;
-        let answer = answer.take().expect("every part is answered");
+        let mut answer = answer.take().expect("every part is answered");
         match topics.last_mut() {
             Some((end, topic)) if topic.topic_id == part.topic_id && topic.topic == part.topic => *end += 1,
             _ => topics.push((rows.len() + 1, part)),
@@ -52,7 +53,9 @@ pub(super) fn reply(ctx: &mut Context<'_>, origin: Origin, pending: PendingFetch
             leaders.tell(ctx.image, partition);
         }
         let unasked = owner.is_none() && !as_replica;
-        let mut row = partition_data(ctx, part, answer, read_committed, unasked, origin.version);
+        let left_out = answer.pipes.len();
+        pipes.append(&mut answer.pipes);
+        let mut row = partition_data(ctx, part, answer, left_out, read_committed, unasked, origin.version);
         if as_replica {
             // There is no leader for a replica that is none.
             row.current_leader = LeaderIdAndEpoch::default();
@@ -83,7 +86,7 @@ pub(super) fn reply(ctx: &mut Context<'_>, origin: Origin, pending: PendingFetch
     let responses_sent = responses[..].into();
     let response =
         FetchResponse { session_id, responses: responses_sent, node_endpoints, ..FetchResponse::default() };
-    let frame = ctx.scratch.frames.slices(&origin, &response);
+    let frame = ctx.scratch.frames.slices(&origin, &response, pipes);
     drop(response);
     let scratch = &mut ctx.scratch.fetch;
     scratch.responses = recycle(responses);
@@ -112,6 +115,7 @@ fn hold_to_limit(reads: &mut [PartRead], max_bytes: u32) {
     for answer in reads.iter_mut().filter_map(|read| read.answer.as_mut()) {
         if total > 0 && total + u64::from(answer.record_bytes) > u64::from(max_bytes) {
             answer.records.clear();
+            answer.pipes.clear();
             answer.record_bytes = 0;
         }
         total += u64::from(answer.record_bytes);
@@ -122,6 +126,7 @@ fn partition_data(
     ctx: &Context<'_>,
     part: &Wanted,
     answer: FetchPartAnswer,
+    left_out: usize,
     read_committed: bool,
     unasked: bool,
     version: i16,
@@ -158,7 +163,10 @@ fn partition_data(
         // Kafka answers an empty list, and not null, for partitions that no log was asked about.
         aborted_transactions: (unasked || read_committed && error == ErrorCode::None).then_some(Array::EMPTY),
         preferred_read_replica: -1,
-        records: Some(Records::Slices(answer.records)),
+        records: Some(match left_out {
+            0 => Records::Slices(answer.records),
+            parts => Records::Elsewhere { bytes: answer.record_bytes as usize, parts },
+        }),
         ..PartitionData::default()
     }
 }

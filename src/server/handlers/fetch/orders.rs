@@ -139,6 +139,7 @@ pub(super) fn refusal(slot: u32, error: ErrorCode) -> FetchPartAnswer {
         leader_epoch: LeaderEpoch(-1),
         diverging: None,
         records: Vec::new(),
+        pipes: Vec::new(),
         record_bytes: 0,
     }
 }
